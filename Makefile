@@ -1,0 +1,63 @@
+# The only set-up: `make demo` or `make test`. Each makes .venv here and installs what it needs from PyPI, once.
+#
+# Variables: PYTHON (the interpreter that makes .venv, 3.11 or newer), WORKERS (processes of the test runner),
+# ARGS (more arguments for pytest or the demo).
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# pip and zig keep caches below HOME; a container may not have one.
+ifeq ($(strip $(HOME)),)
+export HOME := $(CURDIR)/$(VENV)/home
+endif
+
+.PHONY: help demo test test-slow test-all lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/demo.stamp  ## compile the shipped model and run it on an emulated Cortex-M7
+	$(BIN)/python examples/digits/demo.py $(ARGS)
+
+test: $(VENV)/test.stamp  ## the fast tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not qemu and not slow" $(ARGS)
+
+test-slow: $(VENV)/test.stamp  ## what `make test` leaves out: whole models, QEMU, cross compilers
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "qemu or slow" $(ARGS)
+
+test-all: $(VENV)/test.stamp  ## every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(VENV)/test.stamp  ## format, style, types, layers, length of files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_file_length.py
+
+format: $(VENV)/test.stamp  ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv and all that was built or cached
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p "$(HOME)" 2>/dev/null || true
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/python.stamp pyproject.toml
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/python.stamp pyproject.toml
+	$(PIP) install --editable '.[test]'
+	@touch $@

@@ -1,12 +1,13 @@
 """Exact integer arithmetic of quantized operators: multipliers, requantization, rounding.
 
-Everything here works on numpy integers and is exact: the same bits as TensorFlow Lite's reference kernels (rounding `tflite`, checked
-against TensorFlow Lite Micro; `tflite-single` for builds with TFLITE_SINGLE_ROUNDING) or as ONNX operators (rounding `onnx`).
-Scales are float32 values held as Python floats; a real factor becomes an integer multiplier and a power of two at compile time, so that
-no float decides anything at run time.
+Everything here works on numpy integers and is exact: the same bits as TensorFlow Lite's reference kernels (rounding
+`tflite`, checked against TensorFlow Lite Micro; `tflite-single` for builds with TFLITE_SINGLE_ROUNDING) or as ONNX
+operators (rounding `onnx`). Scales are float32 values held as Python floats; a real factor becomes an integer
+multiplier and a power of two at compile time, so that no float decides anything at run time.
 
-Every rounding is applied the same way: ``requantize(accumulator, multiplier, shift, rounding) + zero_point``, then a clamp. The formula
-of the multiplier belongs to the operator: `convolution_multiplier`, `fully_connected_multiplier`, `addition_multipliers`, ...
+Every rounding is applied the same way: ``requantize(accumulator, multiplier, shift, rounding) + zero_point``, then a
+clamp. The formula of the multiplier belongs to the operator: `convolution_multiplier`, `fully_connected_multiplier`,
+`addition_multipliers`, ...
 """
 
 from __future__ import annotations
@@ -60,10 +61,11 @@ class AdditionMultipliers(NamedTuple):
 def quantize_multiplier(real: float) -> Multiplier:
     """`real` as a 31-bit multiplier and a power of two.
 
-    (q, e) = frexp(real); multiplier = round_half_away(q * 2**31), renormalized when it reaches 2**31. Below 2**-32 (e < -31) the
-    result is (0, 0), as TFLite's QuantizeMultiplier has it: every int32 accumulator would round to zero. From 2**30 (e > 30), where
-    the left shift of the reference has no defined result, it is the greatest multiplier, (2**31 - 1, 30). Negative numbers keep their
-    sign (leaky relu with a negative slope). A float32 number is represented exactly. Raises `ValueError` for a NaN.
+    (q, e) = frexp(real); multiplier = round_half_away(q * 2**31), renormalized when it reaches 2**31. Below 2**-32 (e <
+    -31) the result is (0, 0), as TFLite's QuantizeMultiplier has it: every int32 accumulator would round to zero. From
+    2**30 (e > 30), where the left shift of the reference has no defined result, it is the greatest multiplier, (2**31 -
+    1, 30). Negative numbers keep their sign (leaky relu with a negative slope). A float32 number is represented
+    exactly. Raises `ValueError` for a NaN.
     """
     if math.isnan(real):
         raise ValueError("a multiplier is not a number")
@@ -99,8 +101,9 @@ def convolution_multiplier(
 ) -> Multiplier:
     """Multiplier of one channel of conv2d, depthwise_conv2d or a per-channel fully connected layer.
 
-    tflite: input_scale * weight_scale / output_scale in double, left to right (PopulateConvolutionQuantizationParams). A per-tensor
-    weight scale uses the same formula. onnx: the float32 number float32(input_scale * weight_scale) / output_scale.
+    tflite: input_scale * weight_scale / output_scale in double, left to right (PopulateConvolutionQuantizationParams).
+    A per-tensor weight scale uses the same formula. onnx: the float32 number float32(input_scale * weight_scale) /
+    output_scale.
     """
     if rounding == "onnx":
         return quantize_multiplier(_float32_quotient(_float32_product(input_scale, weight_scale), output_scale))
@@ -112,8 +115,9 @@ def fully_connected_multiplier(
 ) -> Multiplier:
     """Multiplier of a fully connected layer whose weights have one scale.
 
-    tflite: the product of scales is rounded to float32 first, then divided in double (GetQuantizedConvolutionMultipler); weights with
-    several scales use `convolution_multiplier` a channel instead. onnx: as `convolution_multiplier`.
+    tflite: the product of scales is rounded to float32 first, then divided in double
+    (GetQuantizedConvolutionMultipler); weights with several scales use `convolution_multiplier` a channel instead.
+    onnx: as `convolution_multiplier`.
     """
     if rounding == "onnx":
         return convolution_multiplier(input_scale, weight_scale, output_scale, rounding)
@@ -161,9 +165,9 @@ def rescaling_multiplier(input_scale: float, output_scale: float) -> Multiplier:
 def mean_multiplier(input_scale: float, output_scale: float, count: int) -> Multiplier:
     """Multiplier of a quantized mean over `count` elements: `rescaling_multiplier` divided by the count in integers.
 
-    (M, e) = rescaling_multiplier(...); s = min(floor(log2(count)), 32, 31 + e); M' = (M << s) // count, e' = e - s (TFLite's
-    QuantizedMeanOrSum). M' is above 2**29, not always above 2**30. y = requantize(sum - count * zx, M', e') + zy.
-    Raises `ValueError` when `count` is not positive.
+    (M, e) = rescaling_multiplier(...); s = min(floor(log2(count)), 32, 31 + e); M' = (M << s) // count, e' = e - s
+    (TFLite's QuantizedMeanOrSum). M' is above 2**29, not always above 2**30. y = requantize(sum - count * zx, M', e') +
+    zy. Raises `ValueError` when `count` is not positive.
     """
     if count < 1:
         raise ValueError(f"a mean of {count} elements")
@@ -175,8 +179,8 @@ def mean_multiplier(input_scale: float, output_scale: float, count: int) -> Mult
 def leaky_relu_multipliers(input_scale: float, output_scale: float, alpha: float) -> tuple[Multiplier, Multiplier]:
     """Multipliers of leaky relu for x >= 0 and for x < 0.
 
-    float32(input_scale / output_scale) and float32(float32(input_scale * alpha) / output_scale): TFLite Micro computes both in
-    float32. `alpha` may be negative or above one.
+    float32(input_scale / output_scale) and float32(float32(input_scale * alpha) / output_scale): TFLite Micro computes
+    both in float32. `alpha` may be negative or above one.
     """
     identity = quantize_multiplier(_float32_quotient(input_scale, output_scale))
     return identity, quantize_multiplier(_float32_quotient(_float32_product(input_scale, alpha), output_scale))
@@ -187,9 +191,9 @@ def activation_range(
 ) -> tuple[int, int]:
     """The clamp of a fused activation in the integers of the output: `none`, `relu`, `relu6` or `relu_n1_to_1`.
 
-    Bounds are zero_point + round_half_away(float32(bound / scale)), never wider than `limits`, the range of the element type.
-    The reference does not order the bounds: they may cross when the zero point lies far outside the range, and then the upper one wins
-    (`clamp`). Raises `ValueError` for another name.
+    Bounds are zero_point + round_half_away(float32(bound / scale)), never wider than `limits`, the range of the element
+    type. The reference does not order the bounds: they may cross when the zero point lies far outside the range, and
+    then the upper one wins (`clamp`). Raises `ValueError` for another name.
     """
     if activation not in _ACTIVATION_BOUNDS:
         raise ValueError(f"unknown activation {activation!r}")
@@ -237,8 +241,8 @@ def wrap_int32(values: npt.ArrayLike) -> Int32Array:
 def saturating_rounding_doubling_high_multiply(first: npt.ArrayLike, second: npt.ArrayLike) -> Int32Array:
     """first * second / 2**31 of int32 numbers, rounded to nearest, halves up; INT32_MIN * INT32_MIN gives INT32_MAX.
 
-    In C: (int32_t)(((int64_t)a * b + (1 << 30)) >> 31). The reference rounds with a nudge that depends on the sign and divides with
-    truncation, which is the same number (kernels.md §1, checked in the tests).
+    In C: (int32_t)(((int64_t)a * b + (1 << 30)) >> 31). The reference rounds with a nudge that depends on the sign and
+    divides with truncation, which is the same number (kernels.md §1, checked in the tests).
     """
     product = np.asarray(first, np.int64) * np.asarray(second, np.int64)
     result: Int32Array = np.minimum((product + (1 << 30)) >> 31, INT32_MAX).astype(np.int32)
@@ -260,15 +264,15 @@ def requantize(
 ) -> Int32Array:
     """accumulator * multiplier * 2**(shift - 31) as int32, rounded as `rounding` says; zero point and clamp are the caller's.
 
-    The operands broadcast, so that channels on the last axis may have multipliers of their own. Accumulators are int32 numbers;
-    others wrap. MINIMUM_SHIFT <= shift <= MAXIMUM_SHIFT.
+    The operands broadcast, so that channels on the last axis may have multipliers of their own. Accumulators are int32
+    numbers; others wrap. MINIMUM_SHIFT <= shift <= MAXIMUM_SHIFT.
 
-    - ``tflite``: two roundings. The accumulator moves left by max(shift, 0), wrapping in int32 as the reference's multiplication does;
-      `saturating_rounding_doubling_high_multiply`; `rounding_right_shift` by max(-shift, 0).
-    - ``tflite-single``: one rounding, halves up: (accumulator * multiplier + 2**(30 - shift)) >> (31 - shift) in 64 bits, and the low 32
-      bits of that.
-    - ``onnx``: float32(accumulator), nearest even above 2**24, times the float32 number that multiplier and shift represent exactly, rounded
-      to float32, then to the nearest even integer, saturating to int32.
+    - ``tflite``: two roundings. The accumulator moves left by max(shift, 0), wrapping in int32 as the reference's
+      multiplication does; `saturating_rounding_doubling_high_multiply`; `rounding_right_shift` by max(-shift, 0).
+    - ``tflite-single``: one rounding, halves up: (accumulator * multiplier + 2**(30 - shift)) >> (31 - shift) in 64
+      bits, and the low 32 bits of that.
+    - ``onnx``: float32(accumulator), nearest even above 2**24, times the float32 number that multiplier and shift
+      represent exactly, rounded to float32, then to the nearest even integer, saturating to int32.
     """
     numbers, factor, exponent = wrap_int32(accumulator), np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
     if rounding == "tflite":
@@ -323,7 +327,8 @@ def quantize(
 ) -> Int32Array:
     """float32 `values` as integers: round(float32(values / scale)) + zero_point, clamped to `limits`.
 
-    Halves round away from zero for the TFLite roundings, to even for ``onnx``. Infinities saturate and NaN gives the zero point.
+    Halves round away from zero for the TFLite roundings, to even for ``onnx``. Infinities saturate and NaN gives the
+    zero point.
     """
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         quotient = (np.asarray(values, np.float32) / np.float32(scale)).astype(np.float64)

@@ -1,11 +1,13 @@
 """Exponential, logistic, tanh and softmax of int8 tensors in exact fixed-point integers.
 
-The numbers are those of TensorFlow Lite's int8 reference kernels, which compute with gemmlowp's fixed-point functions. A raw int32
-number r in the format Qm (m integer bits, 31 - m fractional bits) stands for r * 2**(m - 31). The product of a Qm and a Qn number is the
-`saturating_rounding_doubling_high_multiply` of the raw numbers and has the format Q(m + n).
+The numbers are those of TensorFlow Lite's int8 reference kernels, which compute with gemmlowp's fixed-point functions.
+A raw int32 number r in the format Qm (m integer bits, 31 - m fractional bits) stands for r * 2**(m - 31). The product
+of a Qm and a Qn number is the `saturating_rounding_doubling_high_multiply` of the raw numbers and has the format Q(m +
+n).
 
-Every function of one int8 number becomes a table of 256 int8 at compile time (`logistic_table`, `tanh_table`, ...), indexed by
-q + 128. Softmax becomes a table of 256 int32 (`exp_table`) and a few int32 operations (`softmax_reciprocal`, `softmax_scaled`).
+Every function of one int8 number becomes a table of 256 int8 at compile time (`logistic_table`, `tanh_table`, ...),
+indexed by q + 128. Softmax becomes a table of 256 int32 (`exp_table`) and a few int32 operations (`softmax_reciprocal`,
+`softmax_scaled`).
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ SOFTMAX_OUTPUT = Quant.per_tensor(1 / 256, -128)
 #: Integer bits of the argument of logistic and tanh, of the argument of exp in softmax, and of softmax's sum.
 UNARY_INTEGER_BITS, SOFTMAX_INTEGER_BITS, SOFTMAX_SUM_INTEGER_BITS = 4, 5, 12
 
-#: Sums of exponentials from here on (Q12 raw) have no defined result in the reference: its last shift would exceed 31 bits.
+#: Sums of exponentials from here on (Q12 raw) have no defined result in the reference: its last shift would exceed 31
+#: bits.
 SOFTMAX_SUM_LIMIT = 1 << 28
 
 #: Constants of the Newton-Raphson reciprocal in Q2: 48/17 and -32/17, the minimax line for 1/d on [1/2, 1].
@@ -168,8 +171,8 @@ def _saturating_unary(
 ) -> Int32Array:
     """`function` of Q4 numbers for inputs inside the radius, rounded to `bits` fractional bits; saturated outside it.
 
-    Below or at minus the radius the result is the least number, and only then above or at the radius the greatest: with a scale so
-    large that the radius is 0, zero counts as negative, as in the reference.
+    Below or at minus the radius the result is the least number, and only then above or at the radius the greatest: with
+    a scale so large that the radius is 0, zero counts as negative, as in the reference.
     """
     multiplier, radius = _input_multiplier(source.scale, UNARY_INTEGER_BITS)
     centered = numbers.astype(np.int64) - source.zero_point
@@ -246,9 +249,10 @@ def leaky_relu_table(source: Quant, target: Quant, alpha: float, rounding: Round
 def exp_table(beta: float, scale: float) -> Int32Array:
     """exp(-beta * scale * i) in Q0 for i = 0..255: the 256 exponentials that an int8 softmax can meet, indexed by max - x.
 
-    i is brought to Q5.26 by the multiplier beta * scale * 2**26, at most 2**31 - 1 (TFLite's PreprocessSoftmaxScaling), then
-    `exp_on_negative_values`. Entries beyond the `input_radius` are 0: the reference leaves those elements out of the sum and gives
-    them the least output, and a term of 0 does just that. Entry 0 is INT32_MAX. Raises `ValueError` unless beta * scale > 0.
+    i is brought to Q5.26 by the multiplier beta * scale * 2**26, at most 2**31 - 1 (TFLite's PreprocessSoftmaxScaling),
+    then `exp_on_negative_values`. Entries beyond the `input_radius` are 0: the reference leaves those elements out of
+    the sum and gives them the least output, and a term of 0 does just that. Entry 0 is INT32_MAX. Raises `ValueError`
+    unless beta * scale > 0.
     """
     if not beta * scale > 0:
         raise ValueError(f"softmax needs a positive beta * scale, not {beta} * {scale}")
@@ -264,8 +268,9 @@ def exp_table(beta: float, scale: float) -> Int32Array:
 def softmax_reciprocal(total: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
     """The reciprocal of a sum of exponentials as a Q0 number in [1/2, 1] and a right shift, for `softmax_scaled`.
 
-    `total` is the sum of rounding_right_shift(exponential, 12), a raw Q12 number in [2**19, SOFTMAX_SUM_LIMIT). Everything below
-    is int32, M(a, b) = saturating_rounding_doubling_high_multiply, which never meets INT32_MIN twice here:
+    `total` is the sum of rounding_right_shift(exponential, 12), a raw Q12 number in [2**19, SOFTMAX_SUM_LIMIT).
+    Everything below is int32, M(a, b) = saturating_rounding_doubling_high_multiply, which never meets INT32_MIN twice
+    here:
 
         z     = count of leading zeros of total as uint32            # 1 <= z <= 12
         bits  = 12 - z                                               # total = (1 + f) * 2**bits with 0 <= f < 1
@@ -276,8 +281,8 @@ def softmax_reciprocal(total: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
         three times:
             e = 2**29 - M(h, x)                                      # Q2: 1 - h * x
             x = x + (M(x, e) << 2)                                   # M(x, e) is Q4, small; the shift never overflows
-        scale = min(2 * x, 2**31 - 1)                                # Q2 read as Q1 is x / 2 = 1 / (1 + f); Q1 to Q0 saturates
-        shift = bits + 23                                            # 31 - 8 output bits
+        scale = min(2 * x, 2**31 - 1)                                # Q2 read as Q1 is x / 2 = 1 / (1 + f); Q1 to Q0
+        saturates shift = bits + 23                                            # 31 - 8 output bits
 
     Returns (scale, shift). Note (f + INT32_MAX + 1) >> 1 in 64 bits is h.
     """
@@ -298,9 +303,10 @@ def softmax_scaled(exponential: npt.ArrayLike, scale: npt.ArrayLike, shift: npt.
 def softmax_int8(x: npt.ArrayLike, beta: float, scale: float) -> Int8Array:
     """Softmax over the last axis of int8 numbers of a scale, as TFLite's reference computes it; output is `SOFTMAX_OUTPUT`.
 
-    Three passes a row, each exactly as a kernel does them: the maximum; total = sum of rounding_right_shift(table[max - x], 12);
-    `softmax_scaled` of each table[max - x]. The zero point cancels. Raises `ValueError` when a row's sum reaches
-    SOFTMAX_SUM_LIMIT (512 equal maxima; fewer elements than that can never reach it), where the reference aborts or is undefined.
+    Three passes a row, each exactly as a kernel does them: the maximum; total = sum of rounding_right_shift(table[max -
+    x], 12); `softmax_scaled` of each table[max - x]. The zero point cancels. Raises `ValueError` when a row's sum
+    reaches SOFTMAX_SUM_LIMIT (512 equal maxima; fewer elements than that can never reach it), where the reference
+    aborts or is undefined.
     """
     numbers = np.asarray(x, np.int64)
     exponential = exp_table(beta, scale)[numbers.max(axis=-1, keepdims=True) - numbers]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from luciole.ir.quant import Quant
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 #: No tensor may have more elements than this; a bound on hostile models, far above any microcontroller or server layer.
@@ -22,7 +23,8 @@ class DType(Enum):
     """An element type. The value is the name in all text forms.
 
     `INDEX` is the type of loop variables and addresses in kernels: a signed integer of 32 bits whose arithmetic never overflows
-    (the interpreter checks it), so that compilers may widen it freely.
+    (the interpreter checks it), so that compilers may widen it freely. `POINTER` is the type of an address in a kernel; no tensor
+    has either.
     """
 
     BOOL = "bool"
@@ -36,6 +38,7 @@ class DType(Enum):
     U64 = "u64"
     F32 = "f32"
     INDEX = "index"
+    POINTER = "pointer"
 
     @property
     def is_float(self) -> bool:
@@ -45,7 +48,7 @@ class DType(Enum):
     @property
     def is_integer(self) -> bool:
         """Whether this is an integer type, `INDEX` included and `BOOL` not."""
-        return self not in (DType.F32, DType.BOOL)
+        return self not in (DType.F32, DType.BOOL, DType.POINTER)
 
     @property
     def is_signed(self) -> bool:

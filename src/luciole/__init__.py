@@ -1,0 +1,1 @@
+"""Luciole: an ahead-of-time neural-network compiler."""

@@ -1,0 +1,1 @@
+"""The Graph IR: typed operators over values in single assignment form."""

@@ -1,0 +1,183 @@
+"""The meaning of expressions in numpy: on scalars for the interpreter, on whole arrays for operators' `compute`.
+
+Integers wrap as numpy arrays do; floats are float32, each operation rounded on its own, so the bits are those of any IEEE machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from luciole.ir.types import Array, DType
+from luciole.kernel.core import (
+    Binary,
+    Bitcast,
+    Call,
+    Cast,
+    Compare,
+    Constant,
+    Expr,
+    Intrinsic,
+    Select,
+    Unary,
+    Variable,
+)
+
+Values = Mapping[str, Array]
+
+
+class EvaluationError(Exception):
+    """An operation outside its domain: overflow of an index, a shift too far, a division by zero, a float that fits no integer."""
+
+
+def _check_shift(amount: Array, dtype: DType) -> None:
+    if np.any(amount < 0) or np.any(amount >= dtype.bits):
+        raise EvaluationError(f"shift of {dtype.value} by {amount}")
+
+
+def _divide(a: Array, b: Array, dtype: DType) -> Array:
+    if dtype.is_float:
+        return np.asarray(np.divide(a, b))
+    if np.any(b == 0):
+        raise EvaluationError("division by zero")
+    quotient = np.abs(a.astype(object)) // np.abs(b.astype(object))
+    signed = np.where((a < 0) == (b < 0), quotient, -quotient)
+    return _wrapped(signed, dtype)
+
+
+def _remainder(a: Array, b: Array, dtype: DType) -> Array:
+    quotient = _divide(a, b, dtype).astype(object)
+    return _wrapped(a.astype(object) - quotient * b.astype(object), dtype)
+
+
+def _wrapped(value: Any, dtype: DType) -> Array:
+    """Exact Python integers back in `dtype`, wrapped."""
+    low, _ = dtype.limits
+    return np.asarray((np.asarray(value, dtype=object) - low) % (1 << dtype.bits) + low).astype(dtype.numpy)
+
+
+_INTEGER: dict[str, Callable[[Any, Any], Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "min": np.minimum,
+    "max": np.maximum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "shift_left": np.left_shift,
+    "shift_right": np.right_shift,
+}
+
+
+def binary_value(operation: str, a: Array, b: Array, dtype: DType) -> Array:
+    """One binary operation on arrays of `dtype`. Raises `EvaluationError` outside its domain."""
+    if operation == "divide":
+        return _divide(a, b, dtype)
+    if operation == "remainder":
+        return _remainder(a, b, dtype)
+    if operation.startswith("shift"):
+        _check_shift(b, dtype)
+    if dtype.is_float and operation in ("min", "max"):
+        # As `a < b ? a : b` and `a > b ? a : b`: the second operand when either is not a number.
+        return np.where(a < b if operation == "min" else a > b, a, b)
+    result = _INTEGER[operation](a, b)
+    if dtype is DType.INDEX:
+        exact = _INTEGER[operation](a.astype(np.int64), b.astype(np.int64))
+        if np.any(exact != result):
+            raise EvaluationError(f"index arithmetic overflows: {operation} of {a} and {b}")
+    return np.asarray(result)
+
+
+def unary_value(operation: str, a: Array, dtype: DType) -> Array:
+    """One unary operation on an array of `dtype`."""
+    match operation:
+        case "neg":
+            return np.asarray(np.negative(a))
+        case "not":
+            return np.asarray(np.logical_not(a) if dtype is DType.BOOL else np.bitwise_not(a))
+        case "abs":
+            return np.asarray(np.abs(a))
+        case "floor":
+            return np.asarray(np.floor(a))
+        case "round_even":
+            return np.asarray(np.rint(a))
+        case "sqrt":
+            return np.asarray(np.sqrt(a))
+    raise EvaluationError(f"no unary operation {operation}")
+
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+
+
+def compare_value(operation: str, a: Array, b: Array) -> Array:
+    """One comparison on arrays."""
+    return np.asarray(_COMPARE[operation](a, b))
+
+
+def cast_value(a: Array, source: DType, target: DType) -> Array:
+    """A conversion. Raises `EvaluationError` when a float does not fit the integer type."""
+    if source.is_float and target.is_integer:
+        low, high = target.limits
+        truncated = np.trunc(a.astype(np.float64))
+        if not np.all((truncated >= low) & (truncated <= high)):
+            raise EvaluationError(f"cast of {a} to {target.value} is out of range")
+        return truncated.astype(target.numpy)
+    if target is DType.INDEX and source.is_integer:
+        low, high = target.limits
+        if np.any(a.astype(np.int64) < low) or np.any(a.astype(np.int64) > high):
+            raise EvaluationError(f"cast of {a} to index is out of range")
+    return a.astype(target.numpy)
+
+
+def evaluate(expr: Expr, values: Values) -> Array:
+    """The value of an expression without memory accesses, given its variables. Raises `EvaluationError` outside its domain."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        return _evaluate(expr, values)
+
+
+def _evaluate(expr: Expr, values: Values) -> Array:
+    match expr:
+        case Variable():
+            return values[expr.name]
+        case Constant():
+            return np.asarray(expr.value, dtype=expr.dtype.numpy)
+        case Binary():
+            return binary_value(expr.operation, _evaluate(expr.a, values), _evaluate(expr.b, values), expr.dtype)
+        case Compare():
+            return compare_value(expr.operation, _evaluate(expr.a, values), _evaluate(expr.b, values))
+        case Unary():
+            return unary_value(expr.operation, _evaluate(expr.a, values), expr.dtype)
+        case Select():
+            condition = _evaluate(expr.condition, values)
+            return np.where(condition, _evaluate(expr.a, values), _evaluate(expr.b, values))
+        case Cast():
+            return cast_value(_evaluate(expr.a, values), expr.a.dtype, expr.dtype)
+        case Bitcast():
+            return np.ascontiguousarray(_evaluate(expr.a, values)).view(expr.dtype.numpy)
+        case Call():
+            return call_value(expr.intrinsic, [_evaluate(a, values) for a in expr.arguments])
+    raise EvaluationError(f"{type(expr).__name__} is not a pure expression")
+
+
+def call_value(intrinsic: Intrinsic, arguments: list[Array]) -> Array:
+    """An intrinsic applied to arrays by its meaning: elementwise, with broadcasting."""
+    values = {p.name: a for p, a in zip(intrinsic.parameters, arguments, strict=True)}
+    for definition in intrinsic.definitions:
+        values[definition.variable.name] = _evaluate(definition.value, values)
+    return _evaluate(intrinsic.result, values)
+
+
+def apply_intrinsic(intrinsic: Intrinsic, *arguments: Array) -> Array:
+    """An intrinsic as a numpy function; arguments must have the parameters' types."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        return call_value(intrinsic, [np.asarray(a) for a in arguments])

@@ -1,0 +1,1 @@
+"""Lowering: from a graph to a program of buffers and instructions."""

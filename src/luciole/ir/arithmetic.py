@@ -39,7 +39,10 @@ ADDITION_LEFT_SHIFT = 20
 
 
 class Multiplier(NamedTuple):
-    """The real number multiplier * 2**(shift - 31); a positive `shift` moves left. |multiplier| is 0 or in [2**30, 2**31)."""
+    """The real number multiplier * 2**(shift - 31): a positive `shift` moves left.
+
+    The magnitude of `multiplier` is 0 or in [2**30, 2**31); for `mean_multiplier` it may be above 2**29 only.
+    """
 
     multiplier: int
     shift: int
@@ -158,7 +161,7 @@ def multiplication_multiplier(first_scale: float, second_scale: float, output_sc
 
 
 def rescaling_multiplier(input_scale: float, output_scale: float) -> Multiplier:
-    """Multiplier of quantize from integers (requantize), of relu and of reductions: input_scale / output_scale in double."""
+    """Multiplier of quantize from integers (requantize), relu and reductions: input_scale / output_scale in double."""
     return quantize_multiplier(input_scale / output_scale)
 
 
@@ -262,7 +265,7 @@ def rounding_right_shift(values: npt.ArrayLike, amount: npt.ArrayLike) -> Int32A
 def requantize(
     accumulator: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLike, rounding: Rounding = "tflite"
 ) -> Int32Array:
-    """accumulator * multiplier * 2**(shift - 31) as int32, rounded as `rounding` says; zero point and clamp are the caller's.
+    """accumulator * multiplier * 2**(shift - 31) as int32, rounded as `rounding` says; no zero point, no clamp.
 
     The operands broadcast, so that channels on the last axis may have multipliers of their own. Accumulators are int32
     numbers; others wrap. MINIMUM_SHIFT <= shift <= MAXIMUM_SHIFT.
@@ -305,7 +308,9 @@ def saturate_int16(values: npt.ArrayLike) -> npt.NDArray[np.int16]:
 
 
 def average(total: npt.ArrayLike, count: npt.ArrayLike) -> Int32Array:
-    """total / count rounded to nearest, halves away from zero: average pooling of raw int8 numbers over `count` valid taps.
+    """total / count rounded to nearest, halves away from zero: average pooling over `count` valid taps.
+
+    The reference adds the raw int8 numbers, zero point included, so padding counts neither in the sum nor in the count.
 
     In C: total > 0 ? (total + count / 2) / count : (total - count / 2) / count, with truncating divisions.
     """

@@ -153,15 +153,16 @@ def table_of(function: Callable[[Int32Array], npt.ArrayLike]) -> Int8Array:
 
 
 def input_radius(integer_bits: int, shift: int) -> int:
-    """The least magnitude of an input whose rescaled value may not fit in Q`integer_bits`: floor((2**bits - 1) * 2**(31 - bits - shift)).
+    """The least magnitude of an input that may not fit in Q`integer_bits` once rescaled.
 
+    floor((2**integer_bits - 1) * 2**(31 - integer_bits - shift)).
     `shift` is that of the multiplier that brings inputs to the format (TFLite's CalculateInputRadius).
     """
     return math.floor(math.ldexp((1 << integer_bits) - 1, 31 - integer_bits - shift))
 
 
 def _input_multiplier(scale: float, integer_bits: int) -> tuple[Multiplier, int]:
-    """What brings inputs of a scale to the raw numbers of Q`integer_bits`, and the radius from which the function is saturated."""
+    """What brings inputs of a scale to raw numbers of Q`integer_bits`, and the radius where the function saturates."""
     real = scale * (1 << (31 - integer_bits))
     return quantize_multiplier(real), input_radius(integer_bits, math.frexp(real)[1])
 
@@ -221,7 +222,7 @@ def relu_table(source: Quant, target: Quant, rounding: Rounding = "tflite") -> I
 
 
 def relu6_table(source: Quant) -> Int8Array:
-    """The table of a relu6 operator: x clamped between the integers that stand for 0 and 6 in the *input's* quantization.
+    """The table of a relu6 operator: x clamped between the integers for 0 and 6 in the *input's* quantization.
 
     The reference kernel neither reads the output's quantization nor rescales: both must be the same.
     """
@@ -230,7 +231,10 @@ def relu6_table(source: Quant) -> Int8Array:
 
 
 def leaky_relu_table(source: Quant, target: Quant, alpha: float, rounding: Rounding = "tflite") -> Int8Array:
-    """The table of leaky relu: requantize(x - zx) + zy with one multiplier for x >= zx and another below, `leaky_relu_multipliers`."""
+    """The table of leaky relu: requantize(x - zx) + zy, with one multiplier for x >= zx and another below.
+
+    See `leaky_relu_multipliers`.
+    """
     identity, slope = leaky_relu_multipliers(source.scale, target.scale, alpha)
 
     def function(q: Int32Array) -> npt.ArrayLike:
@@ -247,7 +251,7 @@ def leaky_relu_table(source: Quant, target: Quant, alpha: float, rounding: Round
 
 
 def exp_table(beta: float, scale: float) -> Int32Array:
-    """exp(-beta * scale * i) in Q0 for i = 0..255: the 256 exponentials that an int8 softmax can meet, indexed by max - x.
+    """exp(-beta * scale * i) in Q0 for i = 0..255: every exponential that int8 softmax can meet, indexed by max - x.
 
     i is brought to Q5.26 by the multiplier beta * scale * 2**26, at most 2**31 - 1 (TFLite's PreprocessSoftmaxScaling),
     then `exp_on_negative_values`. Entries beyond the `input_radius` are 0: the reference leaves those elements out of
@@ -301,7 +305,7 @@ def softmax_scaled(exponential: npt.ArrayLike, scale: npt.ArrayLike, shift: npt.
 
 
 def softmax_int8(x: npt.ArrayLike, beta: float, scale: float) -> Int8Array:
-    """Softmax over the last axis of int8 numbers of a scale, as TFLite's reference computes it; output is `SOFTMAX_OUTPUT`.
+    """Softmax over the last axis of int8 numbers, as TFLite's reference computes it; the output is `SOFTMAX_OUTPUT`.
 
     Three passes a row, each exactly as a kernel does them: the maximum; total = sum of rounding_right_shift(table[max -
     x], 12); `softmax_scaled` of each table[max - x]. The zero point cancels. Raises `ValueError` when a row's sum

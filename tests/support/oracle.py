@@ -1,7 +1,7 @@
-"""The oracle for TFLite files: TensorFlow Lite Micro from PyPI (`tflite-micro`), which runs the reference kernels on the host.
+"""The oracle for TFLite files: TensorFlow Lite Micro from PyPI (`tflite-micro`), reference kernels on the host.
 
-Never the LiteRT interpreter, whose optimized kernels differ from the reference. The package has wheels for Linux on x86-64 only: import
-this module through `pytest.importorskip("tflite_micro")` or call `require_oracle` first.
+Never the LiteRT interpreter, whose optimized kernels differ from the reference. The package has wheels for Linux on
+x86-64 only: import this module through `pytest.importorskip("tflite_micro")` or call `require_oracle` first.
 """
 
 from __future__ import annotations

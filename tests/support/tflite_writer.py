@@ -3,8 +3,8 @@
     model = single_operator("ADD", inputs=[TensorSpec("a", (1, 4), "i8", (0.5,), (3,)), ...], outputs=[...])
     Path("add.tflite").write_bytes(write_model(model))
 
-The writer checks nothing but what it needs: indices, shapes, types and buffers may be wrong on purpose. Operands are names of tensors
-or raw integers (-1 is an absent optional operand). `corrupt` changes bytes of the finished file.
+The writer checks nothing but what it needs: indices, shapes, types and buffers may be wrong on purpose. Operands are
+names of tensors or raw integers (-1 is an absent optional operand). `corrupt` changes bytes of the finished file.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ PADDINGS = {"SAME": 0, "VALID": 1}
 class TensorSpec:
     """One tensor of a subgraph.
 
-    `dtype` is a key of DTYPE_CODES, a name of TFLite's TensorType, or its number. `data` makes it a constant: an array, or raw bytes
-    of any length. `buffer` overrides the index of the buffer in the file. Tensors with quantization have scales and zero points;
-    missing zero points are zeros.
+    `dtype` is a key of DTYPE_CODES, a name of TFLite's TensorType, or its number. `data` makes it a constant: an
+    array, or raw bytes of any length. `buffer` overrides the index of the buffer in the file. Tensors with
+    quantization have scales and zero points; missing zero points are zeros.
     """
 
     name: str
@@ -97,7 +97,10 @@ class SubgraphSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A file. `extra_buffers` come after those of the tensors; `operator_code_index` is added to every operator's index."""
+    """A file.
+
+    `extra_buffers` come after those of the tensors; `operator_code_offset` is added to every operator's code index.
+    """
 
     subgraphs: Sequence[SubgraphSpec]
     description: str = "luciole test"
@@ -266,7 +269,7 @@ class _Writer:
         return int(tflite.OperatorCodeEnd(b))
 
     def buffer(self, data: bytes) -> int:
-        """A buffer whose data is aligned to 16 bytes in the file, as the schema asks; an empty one has no data field."""
+        """A buffer whose data is aligned to 16 bytes in the file, as the schema asks; empty ones have no data field."""
         b = self.builder
         if not data:
             tflite.BufferStart(b)

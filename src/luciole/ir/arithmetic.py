@@ -253,9 +253,10 @@ def saturating_rounding_doubling_high_multiply(first: npt.ArrayLike, second: npt
 
 
 def rounding_right_shift(values: npt.ArrayLike, amount: npt.ArrayLike) -> Int32Array:
-    """values / 2**amount of int32 numbers, rounded to nearest, halves away from zero; 0 <= amount <= 31.
+    """values / 2**amount of int32 numbers, rounded to nearest, halves away from zero; 0 <= amount <= 62.
 
-    In C: (v >> n) + ((v & mask) > (mask >> 1) + (v < 0)) with mask = 2**n - 1 (gemmlowp's RoundingDivideByPOT).
+    In C, up to 31: (v >> n) + ((v & mask) > (mask >> 1) + (v < 0)) with mask = 2**n - 1 (gemmlowp's
+    RoundingDivideByPOT, which is undefined above 31; the rounded quotient is 0 there).
     """
     numbers, bits = np.asarray(values, np.int64), np.asarray(amount, np.int64)
     mask = (np.int64(1) << bits) - 1

@@ -47,9 +47,8 @@ SOFTMAX_OUTPUT = Quant.per_tensor(1 / 256, -128)
 #: Integer bits of the argument of logistic and tanh, of the argument of exp in softmax, and of softmax's sum.
 UNARY_INTEGER_BITS, SOFTMAX_INTEGER_BITS, SOFTMAX_SUM_INTEGER_BITS = 4, 5, 12
 
-#: Sums of exponentials from here on (Q12 raw) have no defined result in the reference: its last shift would exceed 31
-#: bits.
-SOFTMAX_SUM_LIMIT = 1 << 28
+#: Longest row of an int8 softmax: the sum of more exponentials than this may not fit in 32 unsigned bits.
+SOFTMAX_MAXIMUM_ROW = 8191
 
 #: Constants of the Newton-Raphson reciprocal in Q2: 48/17 and -32/17, the minimax line for 1/d on [1/2, 1].
 RECIPROCAL_INTERCEPT_Q2, RECIPROCAL_SLOPE_Q2, ONE_Q2 = 1515870810, -1010580540, 1 << 29
@@ -272,23 +271,22 @@ def exp_table(beta: float, scale: float) -> Int32Array:
 def softmax_reciprocal(total: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
     """The reciprocal of a sum of exponentials as a Q0 number in [1/2, 1] and a right shift, for `softmax_scaled`.
 
-    `total` is the sum of rounding_right_shift(exponential, 12), a raw Q12 number in [2**19, SOFTMAX_SUM_LIMIT).
-    Everything below is int32, M(a, b) = saturating_rounding_doubling_high_multiply, which never meets INT32_MIN twice
-    here:
+    `total` is the sum of rounding_right_shift(exponential, 12) of a row, a raw Q12 number in [2**19, 2**32),
+    unsigned. All of this is int32; M(a, b) = `saturating_rounding_doubling_high_multiply`, which never meets
+    INT32_MIN twice here, so it is (int32_t)(((int64_t)a * b + (1 << 30)) >> 31):
 
-        z     = count of leading zeros of total as uint32            # 1 <= z <= 12
-        bits  = 12 - z                                               # total = (1 + f) * 2**bits with 0 <= f < 1
-        f     = (total << z) - 2**31                                 # wrapping: the leading one falls off; f in Q0
-        h     = (f >> 1) + 2**30                                     # half the denominator, (1 + f) / 2: in [1/2, 1)
-        h    += f & 1                                                # the mean of f and INT32_MAX, rounded up
-        x     = 1515870810 + M(h, -1010580540)                       # Q2: 48/17 - 32/17 * h
+        z     = count of leading zeros of total as uint32          # 0 <= z <= 12
+        bits  = 12 - z                                             # total = (1 + f) * 2**(19 + bits), 0 <= f < 1
+        f     = (total << z) - 2**31                               # wrapping: the leading one falls off; Q0
+        h     = (f >> 1) + 2**30                                   # Q0: half the denominator, in [2**30, 2**31)
+        x     = 1515870810 + M(h, -1010580540)                     # Q2: 48/17 - 32/17 * h
         three times:
-            e = 2**29 - M(h, x)                                      # Q2: 1 - h * x
-            x = x + (M(x, e) << 2)                                   # M(x, e) is Q4, small; the shift never overflows
-        scale = min(2 * x, 2**31 - 1)                                # Q2 read as Q1 is x / 2 = 1 / (1 + f); Q1 to Q0
-        saturates shift = bits + 23                                            # 31 - 8 output bits
+            e = 2**29 - M(h, x)                                    # Q2: 1 - h * x
+            x = x + (M(x, e) << 2)                                 # M(x, e) is Q4 and small: no overflow
+        scale = x > 2**30 - 1 ? 2**31 - 1 : 2 * x                  # Q2 read as Q1 is 1 / (1 + f); to Q0, saturating
+        shift = bits + 23                                          # 31 - 8 output bits
 
-    Returns (scale, shift). Note (f + INT32_MAX + 1) >> 1 in 64 bits is h.
+    Returns (scale, shift), 23 <= shift <= 36; a row of fewer than 512 elements has shift <= 31.
     """
     numbers = np.asarray(total, np.int64)
     bits = np.frexp(numbers.astype(np.float64))[1].astype(np.int64) - 20
@@ -299,7 +297,9 @@ def softmax_reciprocal(total: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
 def softmax_scaled(exponential: npt.ArrayLike, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Int8Array:
     """One output of softmax: rounding_right_shift(M(scale, exponential), shift) - 128, at most 127.
 
-    `exponential` is an entry of `exp_table`, `scale` and `shift` come from `softmax_reciprocal` (23 <= shift <= 31).
+    `exponential` is an entry of `exp_table`, `scale` and `shift` come from `softmax_reciprocal`. A shift above 31
+    leaves nothing: the output is -128. (The reference stops the program there: the sum of exponentials is 512 or
+    more.)
     """
     return saturate_int8(rounding_right_shift(multiply_high(scale, exponential), shift).astype(np.int64) - 128)
 
@@ -307,15 +307,14 @@ def softmax_scaled(exponential: npt.ArrayLike, scale: npt.ArrayLike, shift: npt.
 def softmax_int8(x: npt.ArrayLike, beta: float, scale: float) -> Int8Array:
     """Softmax over the last axis of int8 numbers, as TFLite's reference computes it; the output is `SOFTMAX_OUTPUT`.
 
-    Three passes a row, each exactly as a kernel does them: the maximum; total = sum of rounding_right_shift(table[max -
-    x], 12); `softmax_scaled` of each table[max - x]. The zero point cancels. Raises `ValueError` when a row's sum
-    reaches SOFTMAX_SUM_LIMIT (512 equal maxima; fewer elements than that can never reach it), where the reference
-    aborts or is undefined.
+    Three passes a row, each exactly as a kernel does them: the maximum; total = sum of rounding_right_shift(table[max
+    - x], 12); `softmax_scaled` of each table[max - x]. The zero point cancels. Raises `ValueError` for rows longer
+    than SOFTMAX_MAXIMUM_ROW.
     """
     numbers = np.asarray(x, np.int64)
+    if numbers.shape[-1] > SOFTMAX_MAXIMUM_ROW:
+        raise ValueError(f"softmax of a row of {numbers.shape[-1]} elements, above {SOFTMAX_MAXIMUM_ROW}")
     exponential = exp_table(beta, scale)[numbers.max(axis=-1, keepdims=True) - numbers]
     total = rounding_right_shift(exponential, SOFTMAX_SUM_INTEGER_BITS).astype(np.int64).sum(axis=-1, keepdims=True)
-    if np.any(total >= SOFTMAX_SUM_LIMIT):
-        raise ValueError("softmax of a row whose exponentials sum to 512 or more")
     reciprocal, shift = softmax_reciprocal(total)
     return softmax_scaled(exponential, reciprocal, shift)

@@ -31,9 +31,10 @@ DTYPES = {
 class TfliteTensor:
     """One tensor of the file.
 
-    `name` is unique in the model, `original_name` is what the file says. `signature` is the shape with -1 where the model was
-    made with an open size. `quant` is None for floats and for integers that stand for themselves. `data` holds the values of
-    a constant, read-only and in `shape`; it is None too for constants whose type has no numpy form (`is_constant` tells).
+    `name` is unique in the model, `original_name` is what the file says. `signature` is the shape with -1 where the
+    model was made with an open size. `quant` is None for floats and for integers that stand for themselves. `data`
+    holds the values of a constant, read-only and in `shape`; it is None too for constants whose type has no numpy
+    form (`is_constant` tells).
     """
 
     index: int
@@ -61,8 +62,8 @@ class TfliteTensor:
 class TfliteOperator:
     """One operator of the file, at `position` in the order of execution.
 
-    `code` is the built-in name or "CUSTOM", and `custom_name` the name of a custom operator. `inputs` are tensor indices, -1
-    for an optional input left out. `options` is empty where the file gives none.
+    `code` is the built-in name or "CUSTOM", `custom_name` that of a custom operator. `inputs` are tensor indices,
+    -1 for one left out. `options` is empty where the file gives none.
     """
 
     position: int
@@ -84,11 +85,12 @@ class TfliteOperator:
 
 @dataclass(frozen=True)
 class TfliteModel:
-    """A whole file: one subgraph, its tensors and its operators in order of execution."""
+    """A whole file: tensors and operators (in order of execution) of its first subgraph, and the names of all."""
 
     file: str
     version: int
     description: str
+    subgraphs: tuple[str, ...]
     tensors: tuple[TfliteTensor, ...]
     operators: tuple[TfliteOperator, ...]
     inputs: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Bytes of a .tflite file -> `TfliteModel`. Every number of the file is checked before it is used.
 
-Damage to the structure (an offset out of the file) ends the reading at once, for nothing behind it can be trusted. Problems of
-single tensors and operators are collected and raised together.
+Damage to the structure (an offset out of the file) ends the reading at once, for nothing behind it can be trusted.
+Problems of single tensors and operators are collected and raised together.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, printable
+from luciole.errors import EXIT_UNSUPPORTED, EXIT_USER, CompileError, Diagnostics, Location, printable
 from luciole.importers.tflite import schema
-from luciole.importers.tflite.check import check_dataflow
+from luciole.importers.tflite.check import check_dataflow, raise_problems
 from luciole.importers.tflite.flatbuffer import FlatBuffer, Table
 from luciole.importers.tflite.model import DTYPES, Option, TfliteModel, TfliteOperator, TfliteTensor
 from luciole.ir.quant import Quant
@@ -41,8 +41,8 @@ def is_tflite(data: bytes) -> bool:
 def parse_model(data: bytes, file: str) -> TfliteModel:
     """The model in `data`, the content of the file that errors call `file`.
 
-    Raises `CompileError`: with exit code 1 when the file is broken, 2 when it uses what is not supported at all (several
-    subgraphs, sparse tensors, variables, open sizes).
+    Of several subgraphs the first is read. Raises `CompileError`: with exit code 1 when the file is broken, with 2
+    when it is beyond the limits above or of another version of the schema.
     """
     if not is_tflite(data):
         raise CompileError.of(
@@ -55,7 +55,7 @@ def parse_model(data: bytes, file: str) -> TfliteModel:
     model = reading.model()
     if not reading.diagnostics:
         check_dataflow(model, reading.diagnostics)
-    reading.diagnostics.raise_if_any()
+    raise_problems(reading.diagnostics)
     return model
 
 
@@ -70,8 +70,8 @@ class _Reading:
 
     def problem(self, code: str, message: str, *, help: str = "", unsupported: bool = False) -> None:
         """Remember a problem that does not prevent reading on."""
-        exit_code = {"exit_code": EXIT_UNSUPPORTED} if unsupported else {}
-        self.diagnostics.add(code, message, self.buffer.location, help=help, **exit_code)
+        exit_code = EXIT_UNSUPPORTED if unsupported else EXIT_USER
+        self.diagnostics.add(code, message, self.buffer.location, help=help, exit_code=exit_code)
 
     def model(self) -> TfliteModel:
         """The model, read from the root table."""
@@ -88,26 +88,20 @@ class _Reading:
         buffers = root.tables(schema.ModelField.BUFFERS, "buffers", 2 * MAXIMUM_TENSORS)
         if not subgraphs:
             raise CompileError.of("empty-model", "the model has no subgraph", self.buffer.location)
-        if len(subgraphs) > 1:
-            names = [s.text(schema.SubGraphField.NAME, "name") or str(i) for i, s in enumerate(subgraphs[:8])]
-            shown = ", ".join(f'"{printable(n)}"' for n in names) + (", ..." if len(subgraphs) > 8 else "")
-            self.problem(
-                "unsupported-subgraphs",
-                f"the model has {len(subgraphs)} subgraphs ({shown}); only models of one subgraph are supported",
-                help="convert a single function without IF, WHILE and CALL_ONCE operators (unroll loops, freeze variables)",
-                unsupported=True,
-            )
         self.spans = [self._buffer_span(table) for table in buffers]
         graph = subgraphs[0]
         tensor_tables = graph.tables(schema.SubGraphField.TENSORS, "tensors", MAXIMUM_TENSORS)
         tensors = self._tensors(tensor_tables)
         operators = [
             self._operator(position, table, codes, len(tensors))
-            for position, table in enumerate(graph.tables(schema.SubGraphField.OPERATORS, "operators", MAXIMUM_OPERATORS))
+            for position, table in enumerate(
+                graph.tables(schema.SubGraphField.OPERATORS, "operators", MAXIMUM_OPERATORS)
+            )
         ]
         return TfliteModel(
             file=self.buffer.location.file,
             version=version,
+            subgraphs=tuple(s.text(schema.SubGraphField.NAME, "name") or str(i) for i, s in enumerate(subgraphs)),
             description=root.text(schema.ModelField.DESCRIPTION, "description"),
             tensors=tuple(tensors),
             operators=tuple(operators),
@@ -116,14 +110,16 @@ class _Reading:
         )
 
     def _buffer_span(self, table: Table) -> tuple[int, int]:
-        """Position and length of a buffer's bytes, which stand in a vector or, in very large files, behind the tables."""
+        """Position and length of a buffer's bytes: a vector or, in very large files, a place behind the tables."""
         start, length = table.span(schema.BufferField.DATA, "data")
         offset = table.integer(schema.BufferField.OFFSET, "u64", "offset")
         if length or offset <= 1:  # writers put 1 where the real offset is still to be filled in
             return start, length
         size = table.integer(schema.BufferField.SIZE, "u64", "size")
         if offset + size > len(self.buffer.data):
-            raise self.buffer.error(f"{table.path}.offset", f"points to bytes {offset}..{offset + size}, behind the end")
+            raise self.buffer.error(
+                f"{table.path}.offset", f"points to bytes {offset}..{offset + size}, behind the end"
+            )
         return offset, size
 
     def _tensors(self, tables: Sequence[Table]) -> list[TfliteTensor]:
@@ -164,7 +160,8 @@ class _Reading:
         buffer_index = table.integer(schema.TensorField.BUFFER, "u32", "buffer")
         if buffer_index >= max(len(self.spans), 1):
             self.problem(
-                "malformed-tensor", f"{label} refers to buffer {buffer_index}, but the file has {len(self.spans)} buffers"
+                "malformed-tensor",
+                f"{label} refers to buffer {buffer_index}, but the file has {len(self.spans)} buffers",
             )
             buffer_index = 0
         is_sparse = table.has(schema.TensorField.SPARSITY)
@@ -196,7 +193,9 @@ class _Reading:
             return ()
         shape = tuple(int(size) for size in sizes.tolist())
         if any(size < -1 for size in shape):
-            self.problem("malformed-tensor", f"{label} has the {name} [{','.join(map(str, shape))}] with a negative size")
+            self.problem(
+                "malformed-tensor", f"{label} has the {name} [{','.join(map(str, shape))}] with a negative size"
+            )
             return tuple(max(size, -1) for size in shape)
         return shape
 
@@ -281,7 +280,9 @@ class _Reading:
         return TfliteOperator(
             position=position,
             code=code,
-            custom_name=code_table.text(schema.OperatorCodeField.CUSTOM_CODE, "custom_code") if code == "CUSTOM" else "",
+            custom_name=code_table.text(schema.OperatorCodeField.CUSTOM_CODE, "custom_code")
+            if code == "CUSTOM"
+            else "",
             version=code_table.integer(schema.OperatorCodeField.VERSION, "i32", "version", 1),
             inputs=self._indices(table, schema.OperatorField.INPUTS, "inputs", tensor_count, lowest=-1),
             outputs=self._indices(table, schema.OperatorField.OUTPUTS, "outputs", tensor_count),

@@ -1,0 +1,39 @@
+"""Models from files: `load_model` chooses the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from luciole.errors import EXIT_UNSUPPORTED, CompileError, Location
+from luciole.graph.core import Graph
+from luciole.importers.files import read_file
+
+
+def load_model(path: Path | str) -> Graph:
+    """The graph of a model file: .tflite (told by its content), or our own text (.graph, with its .npz beside it).
+
+    Raises `CompileError` when the file cannot be read, is broken (exit code 1), or uses what is not supported (2).
+    """
+    from luciole.importers.tflite.reader import is_tflite
+
+    path = Path(path)
+    data = read_file(path)
+    if is_tflite(data):
+        from luciole.importers.tflite.build import load_tflite
+
+        return load_tflite(data, path.name)
+    location = Location(path.name)
+    if path.suffix in (".onnx", ".pt2", ".pb", ".h5", ".keras"):
+        raise CompileError.of(
+            "unsupported-format",
+            f"models of type {path.suffix} cannot be imported",
+            location,
+            help="convert the model to .tflite",
+            exit_code=EXIT_UNSUPPORTED,
+        )
+    raise CompileError.of(
+        "not-a-model",
+        "not a model: bytes 4 to 8 are not TFL3 as in TFLite files, and the name does not end in .graph",
+        location,
+        help="give a .tflite file, or Luciole's own .graph text",
+    )

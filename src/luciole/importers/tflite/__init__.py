@@ -1,0 +1,1 @@
+"""Import of TFLite models: `reader` (bytes -> tables), `check` (sound? supported?), `build` (-> graph)."""

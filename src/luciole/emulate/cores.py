@@ -1,7 +1,7 @@
 """The cores that can be emulated, and which emulator runs each: plain data.
 
-Sources: unicorn 2.1 for the model names; QEMU 7.2's `hw/arm/mps2.c`, `mps2-tz.c`, `armsse.c` and `hw/riscv/virt.c` for memory maps,
-timers and clocks.
+Sources: unicorn 2.1 for the model names; QEMU 7.2's `hw/arm/mps2.c`, `mps2-tz.c`, `armsse.c` and `hw/riscv/virt.c` for
+memory maps, timers and clocks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class QemuMachine:
         image_address, image_bytes: memory for the object's code and constants.
         ram_address, ram_bytes: memory for the arena, the stack and the rest.
         counter: what counts instructions, and at `counter_address`.
-        clock_hz: ticks a second of virtual time of that counter; under `-icount shift=0` an instruction takes 1 ns of it.
+        clock_hz: ticks a second of virtual time of that counter; under `-icount shift=0` an instruction takes 1 ns of
+            it.
     """
 
     program: str
@@ -132,7 +133,7 @@ _AN547 = QemuMachine(
 
 
 def _virt(bits: int) -> QemuMachine:
-    """QEMU's `virt` board. The object stands in the flash below 2 GiB, so that absolute 32-bit addresses reach it on RV64 too."""
+    """QEMU's `virt` board. The object stands in the flash below 2 GiB, so that absolute addresses of RV64 reach it."""
     return QemuMachine(
         program=f"qemu-system-riscv{bits}",
         machine="virt",
@@ -146,10 +147,14 @@ def _virt(bits: int) -> QemuMachine:
     )
 
 
-_M85_NOTE = "QEMU has no Cortex-M85: run as a Cortex-M55, which has the same instructions but for pointer authentication"
+_M85_NOTE = (
+    "QEMU has no Cortex-M85: run as a Cortex-M55, which has the same instructions but for pointer authentication"
+)
 
 CORES: tuple[EmulatedCore, ...] = (
-    EmulatedCore("cortex-m0plus", Family.THUMB, "UC_CPU_ARM_CORTEX_M0", note="run as a Cortex-M0: the same instructions"),
+    EmulatedCore(
+        "cortex-m0plus", Family.THUMB, "UC_CPU_ARM_CORTEX_M0", note="run as a Cortex-M0: the same instructions"
+    ),
     EmulatedCore("cortex-m3", Family.THUMB, "UC_CPU_ARM_CORTEX_M3", _mps2("mps2-an385")),
     EmulatedCore("cortex-m4", Family.THUMB, "UC_CPU_ARM_CORTEX_M4", _mps2("mps2-an386"), cycle_model="cortex-m4"),
     EmulatedCore("cortex-m7", Family.THUMB, "UC_CPU_ARM_CORTEX_M7", _mps2("mps2-an500")),

@@ -1,12 +1,13 @@
 """The compiler's support functions, done in Python when an object on an emulated core calls one.
 
-A core without a floating-point unit, or without a divider, calls such functions; a firmware has them from libgcc or compiler-rt.
-Here the loader gives each an address at which the emulator stops, and the meaning is computed on plain numbers: IEEE 754 with
-round to nearest even, one quiet NaN, saturating conversions. Names and meanings: "Run-time ABI for the Arm Architecture"
-(IHI 0043) and the GCC internals manual, "The GCC low-level runtime library". One call counts as one instruction.
+A core without a floating-point unit, or without a divider, calls such functions; a firmware has them from libgcc or
+compiler-rt. Here the loader gives each an address at which the emulator stops, and the meaning is computed on plain
+numbers: IEEE 754 with round to nearest even, one quiet NaN, saturating conversions. Names and meanings: "Run-time ABI
+for the Arm Architecture" (IHI 0043) and the GCC internals manual, "The GCC low-level runtime library". One call counts
+as one instruction.
 
-A signature is written as letters: f and d for 32- and 64-bit floats, i and u for signed and unsigned 32-bit integers, l and q for
-64-bit ones, p for an address; two letters after the arrow are a pair returned in registers.
+A signature is written as letters: f and d for 32- and 64-bit floats, i and u for signed and unsigned 32-bit integers, l
+and q for 64-bit ones; two letters of results are a pair returned in registers.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _float_bits(value: float) -> int:
 
 
 def _divide(a: float, b: float) -> float:
-    """IEEE division, where Python would raise. (A float32 quotient rounded through float64 is right: 53 >= 2 * 24 + 2 bits.)"""
+    """IEEE division, where Python would raise. Through float64 is right for float32: 53 >= 2 * 24 + 2 bits."""
     if b != 0:
         return a / b
     if a == 0 or math.isnan(a):
@@ -96,7 +97,7 @@ def _same(value: Number) -> Number:
 
 
 def _integer_to_float32(value: int) -> float:
-    """The nearest float32, ties to even, straight from the integer: 64-bit values would be rounded twice through a float64."""
+    """The nearest float32, ties to even, straight from the integer: through a float64 it would be rounded twice."""
     magnitude = abs(value)
     excess = magnitude.bit_length() - 24
     if excess > 0:
@@ -215,14 +216,27 @@ def _integer_helpers() -> dict[str, Helper]:
     return table
 
 
-#: Every support function that can be provided, by name.
+#: Every support function on numbers that can be provided, by name.
 HELPERS: Mapping[str, Helper] = {**_float_helpers(), **_integer_helpers()}
+
+#: Support functions on memory, by name: what they do ("copy" or "set") and the positions of the destination, the source
+#: or fill byte (None for a fill with zeros), and the size among the arguments.
+MEMORY_HELPERS: Mapping[str, tuple[str, int, int | None, int]] = {
+    "memcpy": ("copy", 0, 1, 2),
+    "memmove": ("copy", 0, 1, 2),
+    "memset": ("set", 0, 1, 2),
+    **{f"__aeabi_memcpy{suffix}": ("copy", 0, 1, 2) for suffix in ("", "4", "8")},
+    **{f"__aeabi_memmove{suffix}": ("copy", 0, 1, 2) for suffix in ("", "4", "8")},
+    **{f"__aeabi_memset{suffix}": ("set", 0, 2, 1) for suffix in ("", "4", "8")},
+    **{f"__aeabi_memclr{suffix}": ("set", 0, None, 1) for suffix in ("", "4", "8")},
+}
 
 
 def call_helper(helper: Helper, words: Sequence[int]) -> tuple[int, ...]:
     """Run a helper on the 32-bit argument registers of a 32-bit core; the result registers come back.
 
-    Both the Arm base standard and RISC-V's ilp32 pass our signatures as consecutive words, low half first, in four registers.
+    Both the Arm base standard and RISC-V's ilp32 pass our signatures as consecutive words, low half first, in four
+    registers.
     """
     values: list[Number] = []
     position = 0

@@ -1,7 +1,7 @@
 """Lays a relocatable object out in emulated memory, with every address resolved.
 
-No cross tools: ELF is read with pyelftools and patched by `relocations.py`. Code comes first, then constants, then (in RAM)
-writable data, each in the order of the file. Unwind tables are left out, since nothing throws.
+No cross tools: ELF is read with pyelftools and patched by `relocations.py`. Code comes first, then constants, then (in
+RAM) writable data, each in the order of the file. Unwind tables are left out, since nothing throws.
 """
 
 from __future__ import annotations
@@ -117,8 +117,10 @@ def _is_loaded(section: Section) -> bool:
 
 
 def _symbols(file: ELFFile) -> list[Symbol]:
+    from elftools.elf.sections import SymbolTableSection
+
     table = file.get_section_by_name(".symtab")
-    return list(table.iter_symbols()) if table is not None else []
+    return list(table.iter_symbols()) if isinstance(table, SymbolTableSection) else []
 
 
 def undefined_symbols(data: bytes, family: Family) -> tuple[str, ...]:
@@ -162,7 +164,7 @@ def _place(file: ELFFile, flash_address: int, ram_address: int) -> tuple[dict[in
 def _resolve_symbols(
     symbols: list[Symbol], placed: Mapping[int, _Placed], provided: Mapping[str, int]
 ) -> tuple[list[int | None], list[str]]:
-    """The address of every symbol, None where it stands in a section that is not loaded; and the missing names, sorted."""
+    """The address of every symbol, None for those in a section that is not loaded; and the missing names, sorted."""
     addresses: list[int | None] = []
     missing = set()
     for symbol in symbols:
@@ -190,8 +192,10 @@ def _relocate(
     contents: Mapping[int, bytearray],
 ) -> None:
     """Apply the relocations of every loaded section to `contents`."""
+    from elftools.elf.relocation import RelocationSection
+
     for table in file.iter_sections():
-        if table["sh_type"] not in ("SHT_REL", "SHT_RELA") or table["sh_info"] not in placed:
+        if not isinstance(table, RelocationSection) or table["sh_info"] not in placed:
             continue
         section = placed[table["sh_info"]]
         entries = []
@@ -226,7 +230,7 @@ def _relocate(
 
 
 def _functions(family: Family, placed: Mapping[int, _Placed], symbols: list[Symbol]) -> tuple[Function, ...]:
-    """The functions of the symbol table by address; one without a size ends where the next one, or its section, does."""
+    """The functions of the symbol table by address; one without a size ends at the next one or with its section."""
     found: dict[int, tuple[str, int, int]] = {}
     for symbol in symbols:
         index = symbol["st_shndx"]
@@ -263,9 +267,9 @@ def load_object(
 ) -> LoadedObject:
     """Relocate an object file: code and constants from `flash_address`, writable data from `ram_address`.
 
-    `provided` gives addresses to undefined symbols (with bit 0 set for Thumb code). Raises `CompileError`: `bad-object` when the
-    file is no relocatable object for `family`, `undefined-symbol` with all names that nobody provides, `unknown-relocation`,
-    `relocation-overflow`.
+    `provided` gives addresses to undefined symbols (with bit 0 set for Thumb code). Raises `CompileError`: `bad-object`
+    when the file is no relocatable object for `family`, `undefined-symbol` with all names that nobody provides,
+    `unknown-relocation`, `relocation-overflow`.
     """
     file = _open(data, family)
     placed, groups = _place(file, flash_address, ram_address)
@@ -273,7 +277,9 @@ def load_object(
     addresses, missing = _resolve_symbols(symbols, placed, provided or {})
     if missing:
         plural = "symbols" if len(missing) > 1 else "symbol"
-        raise CompileError.of("undefined-symbol", f"the object needs {len(missing)} undefined {plural}: {', '.join(missing)}")
+        raise CompileError.of(
+            "undefined-symbol", f"the object needs {len(missing)} undefined {plural}: {', '.join(missing)}"
+        )
     contents = {
         index: bytearray(item.section["sh_size"])
         if item.section["sh_type"] == "SHT_NOBITS"
@@ -286,8 +292,7 @@ def load_object(
         is_global = symbol["st_info"]["bind"] != "STB_LOCAL"
         wanted = is_global or symbol["st_info"]["type"] == "STT_FUNC"
         if wanted and symbol.name and address is not None and symbol["st_shndx"] != "SHN_UNDEF":
-            if is_global or symbol.name not in known:
-                known[symbol.name] = address
+            known[symbol.name] = address if is_global else known.get(symbol.name, address)
     names = ("code", "constants", "writable data")
     code, constants, writable = (
         _segment(name, group, placed, contents) for name, group in zip(names, groups, strict=True)

@@ -1,8 +1,8 @@
 """The arithmetic of ELF relocations for Thumb, RISC-V and AArch64.
 
 Sources: "ELF for the Arm Architecture" (IHI 0044), "ELF for the Arm 64-bit Architecture" (IHI 0056), "RISC-V ELF psABI"
-(riscv-elf.adoc), and the instruction encodings of the three architecture manuals. The letters are those of these documents:
-S is the symbol's address (bit 0 set for a Thumb function), A the addend, P the address of the place.
+(riscv-elf.adoc), and the instruction encodings of the three architecture manuals. The letters are those of these
+documents: S is the symbol's address (bit 0 set for a Thumb function), A the addend, P the address of the place.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from luciole.errors import CompileError
 from luciole.emulate.cores import Family
+from luciole.errors import CompileError
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def _check_range(relocation: Relocation, value: int, bits: int, name: str) -> No
     if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
         raise CompileError.of(
             "relocation-overflow",
-            f'relocation {name} against "{relocation.symbol}" in {relocation.section} does not reach: {value} needs more'
-            f" than {bits} bits",
+            f'relocation {name} against "{relocation.symbol}" in {relocation.section} does not reach: {value} needs'
+            f" more than {bits} bits",
             help="compile for a code model that reaches the emulator's memory, for instance medium on RV64",
         )
 
@@ -274,8 +274,8 @@ def _apply_riscv(data: bytearray, relocation: Relocation) -> bool:
     elif kind in (57, 59):  # R_RISCV_32_PCREL, R_RISCV_PLT32
         _put(data, offset, 4, relative)
     else:
-        # R_RISCV_NONE; R_RISCV_RELAX allows a linker to shorten code; R_RISCV_ALIGN marks no-operations that may then be
-        # surplus. Left as they are the code is right, and its count includes these no-operations.
+        # R_RISCV_NONE; R_RISCV_RELAX allows a linker to shorten code; R_RISCV_ALIGN marks no-operations that may then
+        # be surplus. Left as they are the code is right, and its count includes these no-operations.
         return kind in (0, 43, 51) or _riscv_accumulate(data, relocation, value)
     return True
 
@@ -345,7 +345,8 @@ _APPLY: Mapping[Family, Callable[[bytearray, Relocation], bool]] = {
 def apply_relocation(family: Family, data: bytearray, relocation: Relocation) -> None:
     """Patch the section's bytes `data` for one relocation.
 
-    Raises `CompileError`: `unknown-relocation` for a kind that is not handled, `relocation-overflow` for a target out of reach.
+    Raises `CompileError`: `unknown-relocation` for a kind that is not handled, `relocation-overflow` for a target out
+    of reach.
     """
     if not _APPLY[family](data, relocation):
         raise CompileError.of(

@@ -1,0 +1,134 @@
+"""A bundle's object, run through the C interface of its header: `<prefix>_init`, then `<prefix>_run` for each sample.
+
+The inputs and outputs stand in the arena at offsets that the memory plan knows. The arena begins with arbitrary bytes,
+as a caller's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from luciole.emulate.cores import EmulatedCore
+from luciole.emulate.result import EmulationFault, RunResult
+from luciole.emulate.unicorn_machine import EmulatedMachine
+from luciole.errors import CompileError
+
+#: What the arena holds before the bundle writes to it: nobody may rely on zeros.
+ARENA_FILL = 0x5A
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor in the arena: `size` bytes from `offset`."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class BundleInterface:
+    """What a caller of the bundle knows of it: the prefix of its functions, the arena, inputs and outputs in the model's order."""
+
+    prefix: str
+    arena_bytes: int
+    arena_alignment: int
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+
+
+class EmulatedBundle(Protocol):
+    """A bundle on an emulated core, whatever emulates it.
+
+    `run` and `run_many` raise `CompileError` (`bad-input`) for inputs of another number or size, `EmulationFault` when
+    the program faults, writes outside of its memory, or returns another status than OK.
+    """
+
+    @property
+    def emulator(self) -> str:
+        """The program that emulates, and its core."""
+
+    def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
+        """One inference; with `measure` it is counted too (slower)."""
+
+    def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:
+        """An inference for each sample, none of them counted."""
+
+
+def check_inputs(interface: BundleInterface, inputs: Sequence[bytes]) -> None:
+    """Raise `CompileError` unless `inputs` are as many and as large as the interface says."""
+    if len(inputs) != len(interface.inputs):
+        raise CompileError.of(
+            "bad-input", f"{interface.prefix} takes {len(interface.inputs)} inputs, {len(inputs)} given"
+        )
+    for index, (data, slot) in enumerate(zip(inputs, interface.inputs, strict=True)):
+        if len(data) != slot.size:
+            raise CompileError.of(
+                "bad-input", f"input {index} of {interface.prefix} has {slot.size} B, {len(data)} given"
+            )
+
+
+class UnicornBundle:
+    """A bundle on a core that unicorn emulates."""
+
+    def __init__(
+        self, object_bytes: bytes, core: EmulatedCore, interface: BundleInterface, *, stack_bytes: int = 65536
+    ) -> None:
+        self._interface = interface
+        self._core = core
+        self.machine = EmulatedMachine(object_bytes, core, stack_bytes=stack_bytes)
+        prefix = interface.prefix
+        self._arena = self.machine.allocate(interface.arena_bytes, interface.arena_alignment, "arena")
+        self._model = self.machine.allocate(core.family.pointer_bytes, core.family.pointer_bytes, "model handle")
+        self.machine.write(self._arena, bytes([ARENA_FILL]) * interface.arena_bytes)
+        status = self.machine.call(f"{prefix}_init", self._model, self._arena, interface.arena_bytes)
+        if status & 0xFFFF_FFFF:
+            raise EmulationFault(f"{prefix}_init returned status {status & 0xFFFF_FFFF}")
+        self._check_pointers("input", interface.inputs)
+        self._check_pointers("output", interface.outputs)
+
+    def _check_pointers(self, what: str, slots: tuple[Slot, ...]) -> None:
+        """Where there is one tensor, its accessor has to point to where the plan says."""
+        symbol = f"{self._interface.prefix}_{what}"
+        if len(slots) == 1 and symbol in self.machine.loaded.symbols:
+            pointer = self.machine.call(symbol, self._model)
+            if pointer != self._arena + slots[0].offset:
+                found = pointer - self._arena
+                raise EmulationFault(f"{symbol} points to arena + {found}, the plan says arena + {slots[0].offset}")
+
+    @property
+    def emulator(self) -> str:
+        """The program that emulates, and its core."""
+        from unicorn import __version__
+
+        return f"unicorn {__version__} ({self._core.name})"
+
+    def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
+        """One inference; see `EmulatedBundle`."""
+        check_inputs(self._interface, inputs)
+        for data, slot in zip(inputs, self._interface.inputs, strict=True):
+            self.machine.write(self._arena + slot.offset, data)
+        symbol = f"{self._interface.prefix}_run"
+        measurement = self.machine.measure(symbol, self._model) if measure else None
+        status = measurement.value if measurement is not None else self.machine.call(symbol, self._model)
+        if status & 0xFFFF_FFFF:
+            raise EmulationFault(f"{symbol} returned status {status & 0xFFFF_FFFF}")
+        outputs = tuple(self.machine.read(self._arena + slot.offset, slot.size) for slot in self._interface.outputs)
+        return RunResult(outputs, measurement, self.emulator)
+
+    def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:
+        """An inference for each sample, none of them counted."""
+        return [self.run(inputs) for inputs in samples]
+
+
+def open_bundle(object_bytes: bytes, core: EmulatedCore, interface: BundleInterface) -> EmulatedBundle:
+    """The bundle on `core`, by unicorn where it has that core, else by QEMU.
+
+    Raises `ToolError` when the emulator is not installed, `CompileError` when the object cannot be loaded.
+    """
+    if core.unicorn_model:
+        return UnicornBundle(object_bytes, core, interface)
+    from luciole.emulate.qemu import QemuBundle
+
+    return QemuBundle(object_bytes, core, interface)

@@ -1,1 +1,1 @@
-"""What a compilation found out, as typed data (`model`), as tables for people (`tables`, `memory_map`) and as a page (`html`)."""
+"""What a compilation found out: as typed data (`model`), as tables for people (`tables`) and as a page (`html`)."""

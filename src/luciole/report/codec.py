@@ -1,6 +1,7 @@
 """Frozen dataclasses to JSON text and back: a small strict codec for the report.
 
-Understood field types: `int`, `float`, `str`, `bool`, tuples of one type, dataclasses, unions of these with `None`, and `Pairs`.
+Understood field types: `int`, `float`, `str`, `bool`, tuples of one type, dataclasses, unions of these with `None`,
+and `Pairs`.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ def parse(text: str) -> object:
 def decode(kind: type[Instance], value: object, where: str) -> Instance:
     """An instance of the dataclass `kind` from an encoded `value`; `where` names the value in errors.
 
-    Keys that `kind` does not know are ignored, and missing ones take the field's default: an older or newer writer of the same
-    schema version may leave out or add some. Raises `ValueError` with the path of what is missing or of the wrong type.
+    Keys that `kind` does not know are ignored, and missing ones take the field's default: an older or newer writer of
+    the same schema version may leave out or add some. Raises `ValueError` with the path of what is missing or of the
+    wrong type.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where} is {_describe(value)}, not an object")

@@ -1,7 +1,8 @@
 """The report of one compilation as typed data: what fits, what it costs, and where every byte of the arena is.
 
-`Report.to_json` is the file `<name>.report.json` of a bundle. Its keys are public: tools rely on them, and any change of their
-meaning raises `SCHEMA_VERSION`. A report holds neither dates nor folders, so that equal models give equal bytes.
+`Report.to_json` is the file `<name>.report.json` of a bundle. Its keys are public: tools rely on them, and any change
+of their meaning raises `SCHEMA_VERSION`. A report holds neither dates nor folders, so that equal models give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _SIGNED_FIELDS = ("zero_point", "first", "last")
 class ModelReport:
     """Which model was compiled.
 
-    `name` is the C prefix, `original_name` what the user or the file called it, `file` the base name of the file (no folder),
-    `sha256` the hexadecimal digest of the file's bytes.
+    `name` is the C prefix, `original_name` what the user or the file called it, `file` the base name of the file (no
+    folder), `sha256` the hexadecimal digest of the file's bytes.
     """
 
     name: str
@@ -41,11 +42,12 @@ class ModelReport:
 class MemoryReport:
     """Writable memory in bytes.
 
-    `arena_bytes` is all that the caller must supply (the macro), aligned to `alignment_bytes`. `activation_bytes` is the part
-    that tensors take, `workspace_bytes` what kernels take beyond that, `state_bytes` what lives from one run to the next.
-    `lower_bound_bytes` is what no placement of this execution order can go below and `gap_bytes` how far the arena is above it;
-    `is_optimal` says whether the placement is proven best, found by `method`. `stack_bytes` is the worst case derived from the
-    code, `None` when the code is not compiled to a stack that Luciole knows (C source).
+    `arena_bytes` is all that the caller must supply (the macro), aligned to `alignment_bytes`. `activation_bytes` is
+    the part that tensors take, `workspace_bytes` what kernels take beyond that, `state_bytes` what lives from one run
+    to the next. `lower_bound_bytes` is what no placement of this execution order can go below and `gap_bytes` how far
+    the arena is above it; `is_optimal` says whether the placement is proven best, found by `method`. `stack_bytes` is
+    the worst case derived from the code, `None` when the code is not compiled to a stack that Luciole knows (C
+    source).
     """
 
     arena_bytes: int
@@ -66,9 +68,9 @@ class MemoryReport:
 class FlashReport:
     """Read-only memory in bytes.
 
-    `weights_bytes`: weights, biases and per-channel parameters as packed; `code_bytes`: machine code; `rodata_bytes`: other
-    constants; `total_bytes`: their sum. For a bundle of C source, code and other constants are known only after the user's
-    compiler ran, and are `None`; the total then counts what is known.
+    `weights_bytes`: weights, biases and per-channel parameters as packed; `code_bytes`: machine code; `rodata_bytes`:
+    other constants; `total_bytes`: their sum. For a bundle of C source, code and other constants are known only after
+    the user's compiler ran, and are `None`; the total then counts what is known.
     """
 
     weights_bytes: int
@@ -87,8 +89,9 @@ class LayerReport:
     """One instruction of the program, in execution order.
 
     `name` is the user's name of the node and `kernel` the function that runs it. `macs` counts multiply-accumulates,
-    `weights_bytes` its constants as packed. `arena_bytes` is how much of the arena is occupied while it runs. `code_bytes` is the
-    size of its kernel, which other layers may share. `instructions` (executed) and `estimated_cycles` are `None` until measured.
+    `weights_bytes` its constants as packed. `arena_bytes` is how much of the arena is occupied while it runs.
+    `code_bytes` is the size of its kernel, which other layers may share. `instructions` (executed) and
+    `estimated_cycles` are `None` until measured.
     """
 
     name: str
@@ -106,7 +109,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class EmulatedReport:
-    """What one run on the emulated `core` took: executed instructions, estimated cycles, and the stack it really used."""
+    """What a run on the emulated `core` took: executed instructions, estimated cycles, the stack it really used."""
 
     core: str
     instructions: int
@@ -118,8 +121,8 @@ class EmulatedReport:
 class BufferReport:
     """One buffer in the arena: `size_bytes` at `offset`, alive while instructions `first` to `last` run, both included.
 
-    `kind` is `input`, `output`, `state`, `temp` or `workspace`. A `first` of -1 means before the first instruction, a `last`
-    equal to the number of instructions after the last one.
+    `kind` is `input`, `output`, `state`, `temp` or `workspace`. A `first` of -1 means before the first instruction, a
+    `last` equal to the number of instructions after the last one.
     """
 
     name: str
@@ -156,9 +159,9 @@ class LinkReport:
 class Report:
     """All facts about one bundle.
 
-    `layers` are the instructions of the program; `first` and `last` of `buffers` count them. `helpers` are the symbols that the
-    bundle leaves to the user's toolchain (soft-float routines on cores without FPU), empty for integer models. `options` are
-    those that differ from the defaults. `emulated` is `None` until measured.
+    `layers` are the instructions of the program; `first` and `last` of `buffers` count them. `helpers` are the
+    symbols that the bundle leaves to the user's toolchain (soft-float routines on cores without FPU), empty for
+    integer models. `options` are those that differ from the defaults. `emulated` is `None` until measured.
 
     Invariants, which `problems` checks:
       1. counts are integers from 0 to 2^63 - 1, floats are finite;
@@ -185,7 +188,7 @@ class Report:
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """The text of `<name>.report.json`: keys in a fixed order, floats so that they round-trip, ASCII, a newline at the end.
+        """The text of `<name>.report.json`: keys in a fixed order, floats that round-trip, ASCII, a newline at the end.
 
         Raises `InternalError` when an invariant does not hold.
         """
@@ -201,7 +204,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str, file: str = "") -> Report:
-        """The report that `to_json` wrote; `file` names the text in errors. Raises `CompileError` for a damaged text."""
+        """The report that `to_json` wrote; `file` names it in errors. Raises `CompileError` for a damaged text."""
         location = Location(file)
         remedy = "compile the model again to get a fresh report"
         try:
@@ -251,7 +254,7 @@ class Report:
         instructions: Sequence[int | None],
         estimated_cycles: Sequence[int | None] | None = None,
     ) -> Report:
-        """This report with what a run took, in all and by layer (one element a layer). Raises `ValueError` for other lengths."""
+        """This report with what a run took, in all and by layer; `ValueError` unless there is one element a layer."""
         cycles = estimated_cycles if estimated_cycles is not None else [None] * len(self.layers)
         if len(instructions) != len(self.layers) or len(cycles) != len(self.layers):
             raise ValueError(f"{len(instructions)} and {len(cycles)} measurements of {len(self.layers)} layers")
@@ -272,7 +275,7 @@ class Report:
 
 
 def occupied_bytes(buffers: Sequence[BufferReport]) -> int:
-    """How many bytes of the arena some buffers cover together; a byte that two of them share (in place, views) counts once."""
+    """Bytes of the arena that some buffers cover together; one that two of them share (in place) counts once."""
     total, end = 0, 0
     for buffer in sorted(buffers, key=lambda b: b.offset):
         total += max(0, buffer.offset + buffer.size_bytes - max(end, buffer.offset))

@@ -1,4 +1,4 @@
-"""Tables that every verb prints: one value, shown with rich on a terminal, as aligned text in a pipe, as records in JSON."""
+"""Tables that every verb prints: with rich on a terminal, as aligned text in a pipe, as records in JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
-
-from luciole.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -21,8 +19,8 @@ Cell = str | int | float | bool | tuple[int, ...] | None
 class Column:
     """A column: the `title` people read, the `key` programs read, and how cells look to people.
 
-    Cells are aligned `right` if asked, floats have `decimals` digits (`None`: nine significant ones), and texts lose their middle
-    beyond `limit` characters (0: never). Programs get the cells as they are.
+    Cells are aligned `right` if asked, floats have `decimals` digits (`None`: nine significant ones), and texts lose
+    their middle beyond `limit` characters (0: never). Programs get the cells as they are.
     """
 
     title: str
@@ -76,7 +74,7 @@ class Table:
         header = [column.title for column in self.columns]
         everything = [header, *body, *([total] if total else [])]
         widths = [max(text_width(row[index]) for row in everything) for index in range(len(header))]
-        lines = [self.title] if self.title else []
+        lines = [visible(self.title)] if self.title else []
         lines += [self._line(header, widths), "  ".join("-" * width for width in widths)]
         lines += [self._line(row, widths) for row in body]
         if total:
@@ -102,7 +100,7 @@ class Table:
         from rich.text import Text
 
         table = RichTable(
-            title=Text(self.title, style="bold") if self.title else None,
+            title=Text(visible(self.title), style="bold") if self.title else None,
             title_justify="left",
             box=box.SIMPLE_HEAD,
             show_footer=bool(self.total),
@@ -126,7 +124,10 @@ class Table:
 
 
 def write_tables(items: Sequence[Table | str], stream: TextIO) -> None:
-    """Print tables and lines of text to `stream`, an empty line between them: rich on a terminal, plain text elsewhere."""
+    """Print tables and texts to `stream`, an empty line between them: rich on a terminal, plain text elsewhere.
+
+    Characters that the stream's encoding lacks are written as escapes.
+    """
     if stream.isatty():
         from rich.console import Console
         from rich.text import Text
@@ -135,14 +136,18 @@ def write_tables(items: Sequence[Table | str], stream: TextIO) -> None:
         for index, item in enumerate(items):
             if index and isinstance(item, str):
                 console.print()
-            console.print(Text(item.rstrip("\n")) if isinstance(item, str) else item.to_rich())
+            if isinstance(item, str):
+                console.print(Text(item.rstrip("\n")), soft_wrap=True)
+            else:
+                console.print(item.to_rich())
         return
     texts = [item.rstrip("\n") + "\n" if isinstance(item, str) else item.to_text() for item in items]
-    stream.write("\n".join(texts))
+    encoding = stream.encoding or "utf-8"
+    stream.write("\n".join(texts).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def format_cell(cell: Cell) -> str:
-    """A cell for people: thousands with commas, floats in nine digits (enough for a float32), shapes with an x, else `-`.
+    """A cell for people: thousands with commas, floats in nine digits (as float32 needs), shapes with an x.
 
     >>> format_cell(49152), format_cell((1, 32, 32, 3)), format_cell(None)
     ('49,152', '1x32x32x3', '-')
@@ -157,7 +162,7 @@ def format_cell(cell: Cell) -> str:
         return f"{cell:.9g}"
     if isinstance(cell, tuple):
         return "x".join(map(str, cell)) if cell else "scalar"
-    return printable(cell)
+    return visible(cell)
 
 
 def format_size(size_bytes: int) -> str:
@@ -170,20 +175,29 @@ def format_size(size_bytes: int) -> str:
 
 
 def format_count(count: int) -> str:
-    """A large count for people: `640`, `826 k`, `12.5 M`, `1.20 G`."""
-    for limit, divisor, unit, digits in ((10**4, 1, "", 0), (10**6, 10**3, " k", 0), (10**9, 10**6, " M", 2)):
-        if count < limit:
-            return f"{count / divisor:,.{digits}f}{unit}"
-    return f"{count / 10**9:,.2f} G"
+    """A large count for people in about three digits: `640`, `826 k`, `12.5 M`, `1.20 G`."""
+    if count < 10_000:
+        return f"{count:,}"
+    for divisor, unit in ((10**3, "k"), (10**6, "M"), (10**9, "G")):
+        value = count / divisor
+        if value < 999.5 or unit == "G":
+            break
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:,.{digits}f} {unit}"
+
+
+def visible(text: str) -> str:
+    """`text` with all that does not print (line breaks, escapes, direction marks, lone surrogates) as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shorten(text: str, length: int) -> str:
-    """`text` in at most `length` characters: the middle goes, as both ends of a tensor's name say something."""
-    text = printable(text)
-    if len(text) <= length:
-        return text
+    """`text`, made visible, in at most `length` characters: the middle goes, as both ends of a name say something."""
+    shown = visible(text if len(text) <= length else text[:length] + text[-length:])
+    if len(shown) <= length:
+        return shown
     head = (length - 1) // 2
-    return text[:head] + "\u2026" + text[len(text) - (length - 1 - head) :]
+    return shown[:head] + "\u2026" + shown[len(shown) - (length - 1 - head) :]
 
 
 def text_width(text: str) -> int:

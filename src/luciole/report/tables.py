@@ -123,10 +123,10 @@ def peak_table(report: Report) -> Table:
 
 
 def memory_map(report: Report, width: int = 64) -> str:
-    """The arena over time as text: instructions go down, addresses across in `width` cells, a letter is a buffer, `>` the peak.
+    """The arena over time as text: instructions go down, addresses across in `width` cells; a letter is a buffer.
 
-    A cell shows the buffer that starts or lies in it; where several do, the smallest, so that none is hidden by a neighbor. The
-    legend follows. Letters repeat after 62 buffers.
+    Every buffer has at least one cell; where several share one, the smallest is shown. The legend follows; `>` marks
+    the peak. Letters repeat after 62 buffers.
     """
     arena = max(1, report.memory.arena_bytes)
     ordered = sorted(report.buffers, key=lambda b: (b.first, b.offset, b.name))

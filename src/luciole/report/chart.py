@@ -127,7 +127,8 @@ def _box(buffer: BufferReport, count: int, column: float, low: float, high: floa
     end = buffer.offset + buffer.size_bytes
     title = (
         f"{shorten(buffer.name, 80)}: {shorten(buffer.kind, 24)}, "
-        f"{shorten(buffer.dtype, 12)} {format_cell(buffer.shape)}, {buffer.size_bytes:,} B at {buffer.offset:,} to {end:,}, instructions {buffer.first} to {buffer.last}"
+        f"{shorten(buffer.dtype, 12)} {format_cell(buffer.shape)}, {buffer.size_bytes:,} B at "
+        f"{buffer.offset:,} to {end:,}, instructions {buffer.first} to {buffer.last}"
     )
     return Box(
         _number(x),

@@ -126,10 +126,7 @@ def _bound_of_pairs(table: ConflictTable) -> int:
     """The least span of two items that constrain each other."""
     items = table.items
     return max(
-        (
-            least_span(items[a].size_bytes, items[b].size_bytes, intervals)
-            for (a, b), intervals in table.pairs.items()
-        ),
+        (least_span(items[a].size_bytes, items[b].size_bytes, intervals) for (a, b), intervals in table.pairs.items()),
         default=0,
     )
 

@@ -19,6 +19,9 @@ _STAGNATION_LIMIT = 200
 _DISTURBANCES = 4
 """Random moves made at such a return."""
 
+_VISITS_OF_ITEM = 10
+"""What an item costs in a step besides its conflicts, in visits (measured)."""
+
 
 class RandomNumbers:
     """Marsaglia's xorshift64 generator: the same numbers for the same seed, on every machine and Python."""
@@ -41,13 +44,13 @@ def hill_climb(table: ConflictTable, start: Attempt, bound: int, work: int, seed
     """The best placement met from the order of `start`, which is returned itself when nothing better is found.
 
     Stops at a size of `bound` bytes. `work` limits the visits of neighbors, a measure of time that does not depend on
-    the machine: a step costs one visit for every conflict of every item.
+    the machine: a step visits every conflict of every item.
     """
     items = table.items
     movable = sum(item.fixed_offset is None for item in items)
     if movable < 2:
         return start
-    cost = len(items) + sum(len(neighbors) for neighbors in table.neighbors)
+    cost = _VISITS_OF_ITEM * len(items) + sum(len(neighbors) for neighbors in table.neighbors)
     random = RandomNumbers(seed)
     best, best_size = start, placement_size(items, start.offsets)
     order = [index for index in start.order if items[index].fixed_offset is None]

@@ -100,9 +100,7 @@ class PlacementProblem:
         """All pairwise constraints, with a < b, ordered by (a, b, low, high)."""
         overridden: dict[tuple[int, int], tuple[Interval, ...]] = {}
         for (a, b), intervals in self.overrides.items():
-            overridden[min(a, b), max(a, b)] = (
-                intervals if a < b else tuple((-high, -low) for low, high in intervals)
-            )
+            overridden[min(a, b), max(a, b)] = intervals if a < b else tuple((-high, -low) for low, high in intervals)
         result = [Forbidden(a, b, low, high) for (a, b), pairs in overridden.items() for low, high in pairs]
         live: list[int] = []
         by_start = sorted(range(len(self.items)), key=lambda index: (self.items[index].first, index))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from luciole.errors import CompileError, InternalError, Location
 from luciole.ir.quant import Quant
-from luciole.ir.types import Array, TensorType
+from luciole.ir.types import Array, Shape, TensorType, merged_axes
 
 if TYPE_CHECKING:
     from luciole.graph.samples import Samples
@@ -122,6 +122,10 @@ class Operator:
         """Names (as in `named_operands`) of the operands that `loops` reads; by default all."""
         return tuple(name for name, _ in self.named_operands())
 
+    def kernel_shapes(self) -> dict[str, Shape]:
+        """Buffers that `loops` wants to see under another shape of the same size: operands, parameters, or the result `y`."""
+        return {}
+
     def parameters(self) -> dict[str, Array]:
         """Further constants that `loops` reads, derived from operands and attributes: tables, multipliers, folded biases."""
         return {}
@@ -181,6 +185,12 @@ class Views:
 class Elementwise(Operator):
     """Base of operators that work element by element, with numpy's broadcasting of the operands."""
 
+    def kernel_shapes(self) -> dict[str, Shape]:
+        """Neighbouring axes merged, so that the loops are few and long."""
+        named = [(n, v.type.shape) for n, v in self.named_operands() if n in self.kernel_operands()]
+        result, operands = merged_axes(self.result_types()[0].shape, tuple(shape for _, shape in named))
+        return {"y": result} | {name: shape for (name, _), shape in zip(named, operands, strict=True)}
+
     def element(self, v: Views, *operands: Expr) -> Expr:
         """The result's element from the operands' elements; `v` holds the parameters (tables)."""
         raise NotImplementedError
@@ -235,6 +245,10 @@ class Graph:
     def constants(self) -> tuple[Value, ...]:
         """The constants in the order they were added."""
         return tuple(self._constants)
+
+    def __contains__(self, op: Operator) -> bool:
+        """Whether an operator stands in this graph (after `replace` and `erase` the old one does not)."""
+        return op in self._operators
 
     def results(self, op: Operator) -> tuple[Value, ...]:
         """The values that an operator of this graph makes."""

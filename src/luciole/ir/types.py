@@ -149,3 +149,31 @@ def row_major_strides(shape: Shape) -> Shape:
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
     return tuple(strides)
+
+
+def merged_axes(result: Shape, operands: tuple[Shape, ...]) -> tuple[Shape, tuple[Shape, ...]]:
+    """Shapes with neighbouring axes merged wherever every operand either has both axes whole or broadcasts over both.
+
+    (1, 8, 8, 16) with operands (1, 8, 8, 16) and (16,) gives (64, 16) with (64, 16) and (1, 16). A result of one element gives (1,).
+    """
+    rank = len(result)
+    padded = [(1,) * (rank - len(s)) + s for s in operands]
+    merged_result: list[int] = []
+    merged: list[list[int]] = [[] for _ in operands]
+    previous: tuple[bool, ...] | None = None
+    for axis in range(rank):
+        if result[axis] == 1:
+            continue
+        whole = tuple(s[axis] == result[axis] for s in padded)
+        if whole == previous:
+            merged_result[-1] *= result[axis]
+            for own, s in zip(merged, padded, strict=True):
+                own[-1] *= s[axis]
+        else:
+            merged_result.append(result[axis])
+            for own, s in zip(merged, padded, strict=True):
+                own.append(s[axis])
+        previous = whole
+    if not merged_result:
+        return (1,), tuple((1,) for _ in operands)
+    return tuple(merged_result), tuple(tuple(own) for own in merged)

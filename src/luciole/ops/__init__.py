@@ -1,0 +1,1 @@
+"""The core operators: one class each, which holds everything the compiler knows about it."""

@@ -1,0 +1,260 @@
+"""What quantized operators share: windows, the requantization of an accumulator, fused activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.errors import CompileError
+from luciole.graph.core import Operator, Value
+from luciole.ir import arithmetic
+from luciole.ir.arithmetic import Multiplier, Rounding
+from luciole.ir.quant import Quant
+from luciole.ir.types import Array, DType, Shape
+from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum, minimum
+from luciole.kernel.intrinsics import requantize_single, requantize_tflite, requantize_tflite_right
+
+ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
+
+#: Below this an accumulator may take the short requantization, see `requantize_tflite_right`.
+SHORT_ACCUMULATOR_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a sliding window over the height and width of an NHWC tensor; pads are (top, left, bottom, right)."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilations: tuple[int, int] = (1, 1)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the result for an input of `size`; may be zero or negative when the window does not fit."""
+        height, width = (
+            (size[i] + self.pads[i] + self.pads[i + 2] - self.extent[i]) // self.strides[i] + 1 for i in (0, 1)
+        )
+        return height, width
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns that a window covers, dilation included."""
+        return (self.kernel[0] - 1) * self.dilations[0] + 1, (self.kernel[1] - 1) * self.dilations[1] + 1
+
+    @property
+    def has_padding(self) -> bool:
+        """Whether any pad is not zero."""
+        return any(self.pads)
+
+    def problem(self, size: tuple[int, int]) -> str:
+        """What is wrong with this window over an input of `size`, or an empty string."""
+        if min(self.strides) < 1 or min(self.dilations) < 1 or min(self.kernel) < 1:
+            return f"strides {self.strides}, dilations {self.dilations} and window {self.kernel} must be positive"
+        if min(self.pads) < 0:
+            return f"pads {self.pads} are negative"
+        if min(self.output_size(size)) < 1:
+            return f"a window of {self.extent[0]}x{self.extent[1]} does not fit into {size[0]}x{size[1]} with pads {self.pads}"
+        if self.pads[0] >= self.extent[0] or self.pads[1] >= self.extent[1]:
+            return f"pads {self.pads} leave windows that see no input"
+        return ""
+
+    def tap_bounds(self, axis: int, position: Operand, size: int) -> tuple[Operand, Operand]:
+        """First and last-plus-one tap that falls inside the input, for an output position along `axis` (0 rows, 1 columns)."""
+        if self.pads[axis] == 0 and self.pads[axis + 2] == 0:
+            return 0, self.kernel[axis]
+        step = self.dilations[axis]
+        start = position * self.strides[axis] - self.pads[axis]
+        if isinstance(start, int):
+            return max(0, -start + step - 1) // step, min(self.kernel[axis], (max(0, size - start) + step - 1) // step)
+        first = maximum(step - 1 - start, 0) // step
+        last = minimum(maximum(size + step - 1 - start, 0) // step, self.kernel[axis])
+        return first, last
+
+    def patches(self, x: Array, fill: int | float) -> Array:
+        """All windows of an NHWC array as [N, OH, OW, KH, KW, C], outside the input `fill`: the numpy meaning's helper."""
+        (top, left, bottom, right), (kh, kw) = self.pads, self.kernel
+        height, width = self.output_size((x.shape[1], x.shape[2]))
+        padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+        rows = np.arange(height)[:, None] * self.strides[0] + np.arange(kh) * self.dilations[0]
+        columns = np.arange(width)[:, None] * self.strides[1] + np.arange(kw) * self.dilations[1]
+        taken: Array = padded[:, rows[:, None, :, None], columns[None, :, None, :], :]
+        return taken
+
+
+@dataclass(frozen=True)
+class Requantizer:
+    """From int32 accumulators to integers of the output: multiplier and shift a channel, zero point, clamp, rounding."""
+
+    multipliers: tuple[Multiplier, ...]
+    zero_point: int
+    low: int
+    high: int
+    rounding: Rounding
+    #: No accumulator exceeds this in magnitude; the proof of the short form.
+    accumulator_bound: int = 1 << 31
+
+    @property
+    def is_short(self) -> bool:
+        """Whether `requantize_tflite_right` holds for every channel."""
+        return (
+            self.rounding == "tflite"
+            and self.accumulator_bound < SHORT_ACCUMULATOR_LIMIT
+            and all(-31 <= m.shift <= -1 for m in self.multipliers)
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """The parameters `multiplier` and `shift` as kernels read them; the short form's shifts are positive, to the right.
+
+        A channel with multiplier zero gives zero whatever its shift.
+        """
+        multiplier, shift = arithmetic.multiplier_arrays(self.multipliers)
+        return {"multiplier": multiplier, "shift": -shift if self.is_short else shift}
+
+    def compute(self, accumulator: Array) -> Array:
+        """The numpy meaning, channels on the last axis; the result is int64 within low..high."""
+        multiplier, shift = arithmetic.multiplier_arrays(self.multipliers)
+        scaled = arithmetic.requantize(accumulator, multiplier, shift, self.rounding)
+        return arithmetic.clamp(scaled.astype(np.int64) + self.zero_point, self.low, self.high)
+
+    def emit(self, accumulator: Expr, multiplier: Operand, shift: Operand) -> Expr:
+        """The kernel expression: an `i32` within low..high."""
+        if self.is_short:
+            scaled = requantize_tflite_right(accumulator, multiplier, shift)
+        elif self.rounding == "tflite":
+            scaled = requantize_tflite(accumulator, multiplier, shift)
+        elif self.rounding == "tflite-single":
+            scaled = requantize_single(accumulator, multiplier, shift)
+        else:
+            raise CompileError.of("unsupported-rounding", f"rounding {self.rounding} has no integer kernel", exit_code=2)
+        return clamp(scaled + self.zero_point, self.low, self.high)
+
+    def emit_constant(self, accumulator: Expr) -> Expr:
+        """As `emit`, for one multiplier for all channels, as constants in the code."""
+        (only,) = self.multipliers
+        return self.emit(accumulator, only.multiplier, -only.shift if self.is_short else only.shift)
+
+
+def output_clamp(op: Operator, activation: str) -> tuple[int, int]:
+    """The clamp that a fused activation puts on an int8 result."""
+    quant = result_quant(op)
+    return arithmetic.activation_range(activation, quant.scale, quant.zero_point)
+
+
+def result_quant(op: Operator) -> Quant:
+    """The quantization of the result. Raises `CompileError` when a quantized operator has none, or has one per channel."""
+    if op.quant is None or op.quant.is_per_channel:
+        raise op.error("an int8 result needs one scale and zero point")
+    return op.quant
+
+
+def operand_quant(op: Operator, value: Value) -> Quant:
+    """The per-tensor quantization of an operand. Raises `CompileError` when there is none."""
+    if value.type.quant is None or value.type.quant.is_per_channel:
+        raise op.error(f"operand %{value.name} needs one scale and zero point")
+    return value.type.quant
+
+
+def weighted_requantizer(
+    op: Operator, x: Value, w: Value, b: Value | None, axis: int, activation: str, rounding: Rounding
+) -> Requantizer:
+    """The requantizer of a weighted sum whose output channels lie along `axis` of w; one multiplier a channel.
+
+    The accumulator's bound takes every input at its extreme: sum of |w| times the largest |x - zero point|, plus |b|.
+    """
+    quant, source, weights = result_quant(op), operand_quant(op, x), w.type.quant
+    channels = w.type.shape[axis]
+    if weights is None or any(weights.zero_points) or len(weights.scales) not in (1, channels):
+        raise op.error(f"int8 weights must be symmetric, with one scale or one for each of the {channels} channels")
+    if weights.is_per_channel and weights.axis != axis:
+        raise op.error(f"weights are quantized along axis {weights.axis}, output channels lie along axis {axis}")
+    scales = weights.scales if weights.is_per_channel else weights.scales * channels
+    multipliers = tuple(arithmetic.convolution_multiplier(source.scale, s, quant.scale, rounding) for s in scales)
+    low, high = arithmetic.activation_range(activation, quant.scale, quant.zero_point)
+    bound = accumulator_bound(op, w, b, source.zero_point, axis)
+    return Requantizer(multipliers, quant.zero_point, low, high, rounding, bound)
+
+
+def accumulator_bound(op: Operator, w: Value, b: Value | None, zero_point: int, axis: int) -> int:
+    """The largest magnitude that a weighted sum of int8 inputs can reach."""
+    weights = np.abs(constant_of(op, w, "w").astype(np.int64))
+    sums = weights.sum(axis=tuple(i for i in range(weights.ndim) if i != axis))
+    bias = 0 if b is None else np.abs(constant_of(op, b, "b").astype(np.int64))
+    reach = max(127 - zero_point, zero_point + 128)
+    return int((sums * reach + bias).max(initial=0))
+
+
+def folded_bias(op: Operator, w: Value, b: Value | None, zero_point: int, axis: int) -> Array:
+    """The int32 bias with -zero_point * (sum of the channel's weights) added: the sum may then take inputs as they are."""
+    weights = constant_of(op, w, "w").astype(np.int64)
+    sums = weights.sum(axis=tuple(i for i in range(weights.ndim) if i != axis))
+    bias = 0 if b is None else constant_of(op, b, "b").astype(np.int64)
+    return arithmetic.wrap_int32(bias - zero_point * sums)
+
+
+def check_bias(op: Operator, b: Value | None, channels: int) -> None:
+    """Raise `CompileError` when a bias does not have one element a channel."""
+    if b is not None and b.type.shape != (channels,):
+        raise op.error(f"b has shape {list(b.type.shape)}, needs {[channels]}")
+
+
+def widened(value: Expr) -> Expr:
+    """An int8 element as `i32`; a float as it is."""
+    return value if value.dtype.is_float else value.cast(DType.I32)
+
+
+def float_zero() -> Expr:
+    """0.0"""
+    return Constant(0.0, DType.F32)
+
+
+def constant_of(op: Operator, value: Value, name: str) -> Array:
+    """The data of an operand that must be constant. Raises `CompileError` otherwise."""
+    if value.data is None:
+        raise op.error(f"{name} must be constant in a quantized {op.kind}")
+    return value.data
+
+
+def float_activation(activation: str, value: Expr) -> Expr:
+    """A fused activation on a float element."""
+    if activation == "relu":
+        return maximum(value, 0.0)
+    if activation == "relu6":
+        return clamp(value, 0.0, 6.0)
+    if activation == "relu_n1_to_1":
+        return clamp(value, -1.0, 1.0)
+    return value
+
+
+def float_activation_array(activation: str, values: Array) -> Array:
+    """A fused activation on a float array, the same bits as `float_activation`."""
+    low, high = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}[activation]
+    result = values if low is None else np.where(values > low, values, np.float32(low))
+    return result if high is None else np.where(result < high, result, np.float32(high))
+
+
+def check_activation(op: Operator, activation: str) -> None:
+    """Raise `CompileError` for an activation that does not exist."""
+    if activation not in ACTIVATIONS:
+        raise op.error(f"activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
+
+
+def exact_matmul(a: Array, b: Array) -> Array:
+    """The product of integer matrices as int64, through float64 (exact while sums stay below 2**53)."""
+    product = a.astype(np.float64) @ b.astype(np.float64)
+    return np.rint(product).astype(np.int64)
+
+
+def channel_tile(channels: int) -> int:
+    """How many output channels a generic kernel computes side by side, so that each input is loaded once for them."""
+    return next(tile for tile in (4, 3, 2, 1) if channels % tile == 0)
+
+
+def is_int8(value: Value) -> bool:
+    """Whether a value is int8."""
+    return value.type.dtype is DType.I8
+
+
+def merged_columns(shape: Shape) -> Shape:
+    """[A, B, C, D] as [A, B, C * D]: a row's columns and channels are one run in memory."""
+    return (shape[0], shape[1], shape[2] * shape[3])

@@ -1,0 +1,165 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.samples import Samples
+from luciole.ir.arithmetic import Rounding
+from luciole.ir.types import Array, DType, Shape, TensorType
+from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.core import Expr, Operand, maximum, minimum
+from luciole.ops import common
+from luciole.ops.common import Requantizer, Window
+
+
+@operator("conv2d")
+class Conv2d(Operator):
+    """y[n, oh, ow, oc] = act(b[oc] + sum over kh, kw, ic of x[n, oh*s - top + kh*d, ow*s - left + kw*d, ic] * w[oc, kh, kw, ic]).
+
+    x is NHWC, w is [OC, KH, KW, IC], b is [OC] or absent; what lies outside x counts as zero. int8: weights symmetric, per tensor or
+    per output channel; b is int32 in units of x.scale * w.scale; the sum is requantized to the result's scale.
+    """
+
+    x: Value
+    w: Value
+    b: Value | None = None
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    activation: str = "none"
+    rounding: Rounding = "tflite"
+
+    @property
+    def window(self) -> Window:
+        """The window's geometry."""
+        return Window((self.w.type.shape[1], self.w.type.shape[2]), self.strides, self.pads, self.dilations)
+
+    def infer(self) -> TensorType:
+        x, w = self.x.type, self.w.type
+        if x.rank != 4 or w.rank != 4:
+            raise self.error("x and w must have four axes")
+        if x.shape[3] != w.shape[3]:
+            raise self.error(f"x has {x.shape[3]} channels, w takes {w.shape[3]}")
+        if x.dtype is not w.dtype or x.dtype not in (DType.F32, DType.I8):
+            raise self.error("x and w must both be f32 or both i8", "unsupported-types")
+        if problem := self.window.problem((x.shape[1], x.shape[2])):
+            raise self.error(problem)
+        common.check_bias(self, self.b, w.shape[0])
+        common.check_activation(self, self.activation)
+        height, width = self.window.output_size((x.shape[1], x.shape[2]))
+        return TensorType(x.dtype, (x.shape[0], height, width, w.shape[0]), self.quant)
+
+    def macs(self) -> int:
+        return self.infer().elements * int(np.prod(self.w.type.shape[1:], dtype=np.int64))
+
+    def compute(self, x: Array, w: Array, b: Array | None) -> Array:
+        channels = w.shape[0]
+        if not common.is_int8(self.x):
+            patches = self.window.patches(x, 0.0)
+            flat = patches.reshape(*patches.shape[:3], -1) @ w.reshape(channels, -1).T
+            summed = flat + b if b is not None else flat
+            return common.float_activation_array(self.activation, summed).astype(np.float32)
+        zero = common.operand_quant(self, self.x).zero_point
+        patches = self.window.patches(x, zero)
+        centered = patches.reshape(*patches.shape[:3], -1).astype(np.int64) - zero
+        accumulator = common.exact_matmul(centered, w.reshape(channels, -1).T)
+        return self.requantizer().compute(accumulator + (0 if b is None else b)).astype(np.int8)
+
+    def requantizer(self) -> Requantizer:
+        """How the int32 sums become the result."""
+        return common.weighted_requantizer(self, self.x, self.w, self.b, 0, self.activation, self.rounding)
+
+    def parameters(self) -> dict[str, Array]:
+        if not common.is_int8(self.x):
+            return {}
+        return self.requantizer().arrays() | {"bias": self._bias()}
+
+    def _bias(self) -> Array:
+        """The int32 bias; without padding the input's zero point is folded into it."""
+        zero = 0 if self.window.has_padding else common.operand_quant(self, self.x).zero_point
+        return common.folded_bias(self, self.w, self.b, zero, 0)
+
+    def kernel_operands(self) -> tuple[str, ...]:
+        return ("x", "w") if common.is_int8(self.x) or self.b is None else ("x", "w", "b")
+
+    def kernel_shapes(self) -> dict[str, Shape]:
+        return {"x": common.merged_columns(self.x.type.shape), "w": common.merged_columns(self.w.type.shape)}
+
+    def loops(self, k: LoopBuilder, v: Views) -> None:
+        """A run of taps and channels is contiguous in x and in w; a few output channels share each input element."""
+        batch, height, width, channels = v.y.shape
+        in_height = self.x.type.shape[1]
+        tile = common.channel_tile(channels)
+        with k.loop("n", batch) as n, k.loop("oh", height) as oh, k.loop("ow", width) as ow:
+            first, last = self.window.tap_bounds(0, oh, in_height)
+            first_row, last_row = k.define("first_row", first, DType.INDEX), k.define("last_row", last, DType.INDEX)
+            run = self._column_run(k, ow)
+            with k.loop("oc", 0, channels, tile) as oc:
+                sums = [k.define(f"sum{j}", self._initial(v, oc + j)) for j in range(tile)]
+                with k.loop("kh", first_row, last_row) as kh:
+                    row = k.define("row", oh * self.strides[0] - self.pads[0] + kh * self.dilations[0])
+                    for x_begin, w_begin, count in run(k):
+                        with k.loop("t", count) as t:
+                            value = self._centered(v.x[n, row, x_begin + t])
+                            for j, total in enumerate(sums):
+                                total += value * common.widened(v.w[oc + j, kh, w_begin + t])
+                for j, total in enumerate(sums):
+                    v.y[n, oh, ow, oc + j] = self._finish(v, total, oc + j)
+
+    def _column_run(self, k: LoopBuilder, ow: Expr) -> ColumnRun:
+        """Where the taps of one row lie in x and in w, as runs of (begin in x, begin in w, length)."""
+        _, kernel_width, channels = self.w.type.shape[1:]
+        in_width = self.x.type.shape[2]
+        start = ow * self.strides[1] - self.pads[1]
+        if self.dilations[1] > 1:
+            first, last = self.window.tap_bounds(1, ow, in_width)
+            begin, end = k.define("first_column", first, DType.INDEX), k.define("last_column", last, DType.INDEX)
+
+            def dilated(k: LoopBuilder) -> Iterator[tuple[Operand, Operand, Operand]]:
+                with k.loop("kw", begin, end) as kw:
+                    yield (start + kw * self.dilations[1]) * channels, kw * channels, channels
+
+            return dilated
+        if not self.window.has_padding:
+            x_begin = k.define("x_begin", start * channels)
+            return lambda _: iter([(x_begin, 0, kernel_width * channels)])
+        begin = k.define("x_begin", maximum(start, 0) * channels)
+        count = k.define("count", minimum(start + kernel_width, in_width) * channels - begin)
+        w_begin = k.define("w_begin", begin - start * channels)
+        return lambda _: iter([(begin, w_begin, count)])
+
+    def _initial(self, v: Views, channel: Expr) -> Operand:
+        if common.is_int8(self.x):
+            return v.bias[channel]
+        return common.float_zero() if self.b is None else v.b[channel]
+
+    def _centered(self, value: Expr) -> Expr:
+        """The input element as the sum needs it: minus the zero point where that is not in the bias."""
+        if not common.is_int8(self.x) or not self.window.has_padding:
+            return common.widened(value)
+        return common.widened(value) - common.operand_quant(self, self.x).zero_point
+
+    def _finish(self, v: Views, total: Expr, channel: Expr) -> Expr:
+        if not common.is_int8(self.x):
+            return common.float_activation(self.activation, total)
+        scaled = self.requantizer().emit(total, v.multiplier[channel], v.shift[channel])
+        return scaled.cast(DType.I8)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(1, 5, 4, 3), s.f32_weights(4, 3, 3, 3), s.f32_weights(4), pads=(1, 1, 1, 1), activation="relu")
+        yield cls(s.f32(2, 5, 6, 2), s.f32_weights(3, 2, 3, 2), strides=(2, 1), dilations=(1, 2))
+        yield cls(s.i8(1, 4, 3, 5, zero=-128), s.i8_weights(8, 1, 1, 5), s.i32_bias(8), quant=s.quant(0.03, -7))
+        yield cls(s.i8(1, 6, 5, 3, zero=11), s.i8_weights(6, 3, 3, 3), s.i32_bias(6), strides=(2, 2), pads=(0, 0, 1, 1),
+                  activation="relu", quant=s.quant(0.05, -128))  # fmt: skip
+        yield cls(s.i8(1, 7, 7, 2, zero=3), s.i8_weights(2, 3, 2, 2, axis=None), None, pads=(2, 1, 2, 1), dilations=(2, 2),
+                  activation="relu6", quant=s.quant(0.02, -100))  # fmt: skip
+        yield cls(s.i8(1, 2, 2, 4), s.i8_weights(4, 1, 1, 4, scale=3.0), s.i32_bias(4), quant=s.quant(0.02))
+        yield cls(s.i8(1, 3, 3, 4), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="tflite-single", quant=s.quant(0.04))
+
+
+ColumnRun = Callable[[LoopBuilder], Iterator[tuple[Operand, Operand, Operand]]]

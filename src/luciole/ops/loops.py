@@ -1,0 +1,25 @@
+"""The loops of elementwise operators, with broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from luciole.graph.core import Elementwise, Views
+from luciole.kernel.builder import LoopBuilder, View
+from luciole.kernel.core import Expr
+
+
+def elementwise_loops(k: LoopBuilder, op: Elementwise, v: Views) -> None:
+    """One loop an axis over the result; an operand's axis of size one stays at zero. Axes that nothing broadcasts are merged."""
+    shape = v.y.shape
+    names = op.kernel_operands()
+    views = [getattr(v, name) for name in names]
+    with ExitStack() as stack:
+        indices = [stack.enter_context(k.loop("i", size)) for size in shape]
+        v.y[tuple(indices)] = op.element(v, *(_element(view, indices) for view in views))
+
+
+def _element(view: View, indices: Sequence[Expr]) -> Expr:
+    own = indices[len(indices) - len(view.shape) :]
+    return view[tuple(0 if size == 1 else i for size, i in zip(view.shape, own, strict=True))]

@@ -1,0 +1,208 @@
+"""Kernel recipes: how an operator becomes a kernel, and which of several ways a target takes.
+
+Every operator has the generic recipe, made from its own `loops`. A hand-scheduled recipe is a class under `@kernel`: it says when it
+applies, how constants are packed, what workspace it needs and what it costs, so that lowering can choose and the planner can see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+
+from luciole.errors import InternalError
+from luciole.graph.core import Elementwise, Operator, Value, Views
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType, Shape, TensorType
+from luciole.kernel.builder import LoopBuilder, View
+from luciole.kernel.core import Kernel
+from luciole.ops.loops import elementwise_loops
+
+#: Modules that register recipes, one folder an instruction set; the only place that lists them.
+RECIPE_MODULES = ("luciole.targets.armv7em.pointwise",)
+
+#: Constants start at multiples of this, so that kernels may read them by words.
+CONSTANT_ALIGNMENT = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kernel costs for one run: executed instructions, estimated cycles, bytes of code, of packed constants, of workspace."""
+
+    instructions: int
+    cycles: int
+    code_bytes: int
+    constant_bytes: int
+    workspace_bytes: int
+
+
+class KernelRecipe:
+    """A way to compute one operator. Stateless: instances hold nothing."""
+
+    name: str = "generic"
+
+    def applies(self, op: Operator) -> str:
+        """Why this recipe cannot compute `op`, or an empty string."""
+        return ""
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        """All constants that the kernel reads, packed as it reads them, by buffer name."""
+        raise NotImplementedError
+
+    def activations(self, op: Operator) -> tuple[tuple[str, Value], ...]:
+        """The operands that are not constant and that the kernel reads, by buffer name."""
+        return tuple((name, value) for name, value in op.named_operands() if not value.is_constant)
+
+    def workspace_bytes(self, op: Operator) -> int:
+        """Bytes of temporary memory."""
+        return 0
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """What it costs on a target. Raises `NotImplementedError` for the generic recipe, which is what remains."""
+        raise NotImplementedError
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        """Append the kernel's loops; `v` holds activations, constants, results (`y`, or `y0`, `y1`, ...) and `workspace`."""
+        raise NotImplementedError
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether back ends must keep the order of the loops as built."""
+        return True
+
+    def shapes(self, op: Operator) -> dict[str, Shape]:
+        """Buffers that the kernel sees under another shape of the same size."""
+        return {}
+
+    def alignments(self, op: Operator) -> dict[str, int]:
+        """Alignment in bytes that the kernel needs of activations and results beyond that of their elements."""
+        return {}
+
+
+class GenericRecipe(KernelRecipe):
+    """The operator's own loops."""
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        wanted = op.kernel_operands()
+        operands = {n: v.data for n, v in op.named_operands() if n in wanted and v.data is not None}
+        return operands | op.parameters()
+
+    def activations(self, op: Operator) -> tuple[tuple[str, Value], ...]:
+        wanted = op.kernel_operands()
+        return tuple((n, v) for n, v in op.named_operands() if n in wanted and not v.is_constant)
+
+    def workspace_bytes(self, op: Operator) -> int:
+        return op.workspace_bytes()
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        if isinstance(op, Elementwise):
+            elementwise_loops(k, op, v)
+        else:
+            op.loops(k, v)
+
+    @property
+    def is_scheduled(self) -> bool:
+        return False
+
+    def shapes(self, op: Operator) -> dict[str, Shape]:
+        return op.kernel_shapes()
+
+
+GENERIC = GenericRecipe()
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A recipe with what it is for."""
+
+    recipe: KernelRecipe
+    operator: str
+    dtype: DType
+    needs: frozenset[str]
+
+
+_RECIPES: list[Registration] = []
+
+
+def kernel(operator: str, dtype: DType, needs: set[str]) -> Callable[[type[KernelRecipe]], type[KernelRecipe]]:
+    """Register a recipe for an operator of an element type, on targets that have the features it needs."""
+
+    def decorate(cls: type[KernelRecipe]) -> type[KernelRecipe]:
+        _RECIPES.append(Registration(cls(), operator, dtype, frozenset(needs)))
+        return cls
+
+    return decorate
+
+
+@cache
+def recipes() -> tuple[Registration, ...]:
+    """All registered recipes, in order of registration."""
+    for module in RECIPE_MODULES:
+        import_module(module)
+    return tuple(_RECIPES)
+
+
+def candidate_recipes(op: Operator, target: Target) -> list[KernelRecipe]:
+    """The hand-scheduled recipes that can compute `op` on a target, cheapest in estimated cycles first."""
+    dtype = op.result_types()[0].dtype
+    found = [
+        r.recipe
+        for r in recipes()
+        if r.operator == op.kind and r.dtype is dtype and target.has(*r.needs) and not r.recipe.applies(op)
+    ]
+    return sorted(found, key=lambda recipe: recipe.cost(op, target).cycles)
+
+
+@dataclass(frozen=True)
+class BoundKernel:
+    """A kernel for one operator: the code, its constants, and which values its buffers stand for."""
+
+    kernel: Kernel
+    recipe: str
+    #: Buffer name -> operand value, for activations.
+    activations: tuple[tuple[str, Value], ...]
+    #: Buffer name -> packed data.
+    constants: tuple[tuple[str, Array], ...]
+    #: Names of the result buffers in order.
+    results: tuple[str, ...]
+    workspace_bytes: int
+
+
+def build_kernel(op: Operator, recipe: KernelRecipe = GENERIC) -> BoundKernel:
+    """The kernel that a recipe makes for an operator; its name ends in a hash of what it does."""
+    types = op.result_types()
+    result_names = ("y",) if len(types) == 1 else tuple(f"y{i}" for i in range(len(types)))
+    activations, constants = recipe.activations(op), recipe.constants(op)
+    shapes, alignments, workspace = recipe.shapes(op), recipe.alignments(op), recipe.workspace_bytes(op)
+    k = LoopBuilder(op.kind, is_scheduled=recipe.is_scheduled)
+    views: dict[str, View] = {}
+
+    def declare(kind: str, name: str, type: TensorType, alignment: int) -> None:
+        shape = shapes.get(name, type.shape)
+        if int(np.prod(shape, dtype=np.int64)) != type.elements:
+            raise InternalError(f"{op}: {name} of {type} seen as {shape}")
+        views[name] = k.buffer(kind, name, type.dtype, shape, alignment)  # type: ignore[arg-type]  # the three kinds below
+
+    for name, value in activations:
+        declare("in", name, value.type, alignments.get(name, 1))
+    for name, data in constants.items():
+        declare("in", name, TensorType(DType.of(data), tuple(data.shape)), CONSTANT_ALIGNMENT)
+    for name, type in zip(result_names, types, strict=True):
+        declare("out", name, type, alignments.get(name, 1))
+    if workspace:
+        views["workspace"] = k.buffer("workspace", "workspace", DType.U8, (workspace,), 8)
+    recipe.build(k, op, Views(views))
+    built = _named(k.build(), op, recipe)
+    return BoundKernel(built, recipe.name, activations, tuple(constants.items()), result_names, workspace)
+
+
+def _named(built: Kernel, op: Operator, recipe: KernelRecipe) -> Kernel:
+    """Name a kernel by operator, element type, recipe and content, so that equal kernels have equal names."""
+    dtype = op.result_types()[0].dtype.value
+    digest = hashlib.sha256(repr(replace(built, name="")).encode()).hexdigest()[:6]
+    parts = [op.kind, dtype] + ([recipe.name] if recipe.name != "generic" else []) + [digest]
+    return replace(built, name="_".join(parts))

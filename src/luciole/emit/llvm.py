@@ -1,0 +1,419 @@
+"""Kernels as LLVM assembly text, in static single assignment form straight from the loop tree.
+
+Registers that a loop or branch assigns become phi nodes; intrinsics are expanded in place from their meaning, or become the LLVM
+intrinsic they name where the target has the feature. So hand-scheduled kernels need no pass before code generation.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from luciole.errors import InternalError
+from luciole.ir.target import Target
+from luciole.ir.types import DType, Shape, row_major_strides
+from luciole.kernel.core import (
+    Address,
+    Assign,
+    Binary,
+    Bitcast,
+    Body,
+    Call,
+    Cast,
+    Comment,
+    Compare,
+    Constant,
+    Define,
+    Expr,
+    Fence,
+    For,
+    If,
+    Kernel,
+    Load,
+    Read,
+    Repeat,
+    Select,
+    Stmt,
+    Store,
+    Unary,
+    Variable,
+    Write,
+    binary,
+    walk,
+)
+
+_TYPES = {
+    DType.BOOL: "i1", DType.I8: "i8", DType.U8: "i8", DType.I16: "i16", DType.U16: "i16", DType.I32: "i32", DType.U32: "i32",
+    DType.I64: "i64", DType.U64: "i64", DType.F32: "float", DType.INDEX: "i32", DType.POINTER: "ptr",
+}  # fmt: skip
+
+_INTEGER_OPERATIONS = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor", "shift_left": "shl"}
+_FLOAT_OPERATIONS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "divide": "fdiv"}
+_FLOAT_COMPARISONS = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+
+_DIVISION_HELPER = """
+define internal i32 @luciole_divide(i32 %a, i32 %b) noinline nounwind "no-builtins" {
+  %a.negative = ashr i32 %a, 31
+  %b.negative = ashr i32 %b, 31
+  %a.flipped = xor i32 %a, %a.negative
+  %a.magnitude = sub i32 %a.flipped, %a.negative
+  %b.flipped = xor i32 %b, %b.negative
+  %b.magnitude = sub i32 %b.flipped, %b.negative
+  br label %step
+step:
+  %bit = phi i32 [ 31, %0 ], [ %next, %step ]
+  %rest = phi i32 [ 0, %0 ], [ %rest.new, %step ]
+  %quotient = phi i32 [ 0, %0 ], [ %quotient.new, %step ]
+  %rest.up = shl i32 %rest, 1
+  %digit.far = lshr i32 %a.magnitude, %bit
+  %digit = and i32 %digit.far, 1
+  %rest.full = or i32 %rest.up, %digit
+  %fits = icmp uge i32 %rest.full, %b.magnitude
+  %less = sub i32 %rest.full, %b.magnitude
+  %rest.new = select i1 %fits, i32 %less, i32 %rest.full
+  %quotient.up = shl i32 %quotient, 1
+  %one = zext i1 %fits to i32
+  %quotient.new = or i32 %quotient.up, %one
+  %next = add i32 %bit, -1
+  %done = icmp eq i32 %bit, 0
+  br i1 %done, label %end, label %step
+end:
+  %sign = xor i32 %a.negative, %b.negative
+  %signed = xor i32 %quotient.new, %sign
+  %result = sub i32 %signed, %sign
+  ret i32 %result
+}
+"""
+
+
+def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes: str = "", section: str = "") -> str:
+    """A module that defines the kernel as `function`: pointers for the buffers in order, then `i32` scalars; returns nothing."""
+    printer = _Printer(kernel, target)
+    printer.body(kernel.body)
+    parameters = [f"ptr {_buffer_attributes(p.kind)} align {p.alignment} %{p.name}" for p in kernel.parameters]
+    parameters += [f"i32 %{s.name}" for s in kernel.scalars]
+    where = f' section "{section}"' if section else ""
+    head = f'define void @{function}({", ".join(parameters)}) nounwind noinline "no-builtins" {attributes}{where} {{'
+    lines = [head, "entry:", *printer.lines, "  ret void", "}"]
+    lines += sorted(printer.declarations)
+    if printer.uses_division:
+        lines.append(_DIVISION_HELPER)
+    return "\n".join(lines) + "\n"
+
+
+def _buffer_attributes(kind: str) -> str:
+    return {"in": "noalias nocapture readonly", "out": "noalias nocapture writeonly"}.get(kind, "noalias nocapture")
+
+
+def float_literal(value: float) -> str:
+    """A float32 number as LLVM writes it: the hexadecimal digits of the double of the same value."""
+    single = struct.unpack("<f", struct.pack("<f", value))[0]
+    return f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
+
+
+class _Printer:
+    def __init__(self, kernel: Kernel, target: Target) -> None:
+        self.kernel = kernel
+        self.target = target
+        self.lines: list[str] = []
+        self.declarations: set[str] = set()
+        self.uses_division = False
+        self.values: dict[str, str] = {s.name: f"%{s.name}" for s in kernel.scalars}
+        self.shapes: dict[str, Shape] = {p.name: p.shape for p in kernel.parameters}
+        self.alignments = {p.name: p.alignment for p in kernel.parameters}
+        self.block = "entry"
+        self.count = 0
+
+    # Lines
+
+    def emit(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def name(self, base: str = "v") -> str:
+        self.count += 1
+        return f"%{base}.{self.count}"
+
+    def operation(self, text: str, base: str = "v") -> str:
+        result = self.name(base)
+        self.emit(f"{result} = {text}")
+        return result
+
+    def label(self, base: str) -> str:
+        self.count += 1
+        return f"{base}.{self.count}"
+
+    def start(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    # Statements
+
+    def body(self, body: Body) -> None:
+        for stmt in body:
+            self.statement(stmt)
+
+    def statement(self, stmt: Stmt) -> None:
+        match stmt:
+            case Define() | Assign():
+                self.values[stmt.variable.name] = self.expr(stmt.value)
+            case Store():
+                value, pointer = self.expr(stmt.value), self.element(stmt.buffer, stmt.indices, stmt.value.dtype)
+                self.store(value, stmt.value.dtype, pointer, stmt.value.dtype.size_bytes)
+            case Write():
+                value = self.expr(stmt.value)
+                pointer = self.offset(self.expr(stmt.pointer), stmt.offset)
+                self.store(value, stmt.value.dtype, pointer, stmt.alignment)
+            case For():
+                self.for_loop(stmt)
+            case Repeat():
+                self.repeat(stmt)
+            case If():
+                self.branch(stmt)
+            case Fence():
+                self.emit('fence syncscope("singlethread") acq_rel')
+            case Comment():
+                pass
+            case _:
+                raise InternalError(f"no LLVM for {type(stmt).__name__}")
+
+    def store(self, value: str, dtype: DType, pointer: str, alignment: int) -> None:
+        if dtype is DType.BOOL:
+            value, dtype = self.operation(f"zext i1 {value} to i8"), DType.U8
+        self.emit(f"store {_TYPES[dtype]} {value}, ptr {pointer}, align {alignment}")
+
+    def carried(self, body: Body) -> list[tuple[str, DType]]:
+        """Registers from outside that a body assigns, in order of their first assignment."""
+        found: dict[str, DType] = {}
+        for stmt in walk(body):
+            if isinstance(stmt, Assign) and stmt.variable.name in self.values:
+                found[stmt.variable.name] = stmt.variable.dtype
+        return list(found.items())
+
+    def open_loop(self, base: str, carried: list[tuple[str, DType]]) -> tuple[str, str, dict[str, str], int]:
+        """Begin a loop block; returns its label, the block before, the phi names, and where to insert the phi lines."""
+        before, label = self.block, self.label(base)
+        self.emit(f"br label %{label}")
+        self.start(label)
+        phis = {name: self.name(name) for name, _ in carried}
+        self.values |= phis
+        return label, before, phis, len(self.lines)
+
+    def close_loop(
+        self, at: int, label: str, before: str, initial: dict[str, str], phis: dict[str, str], carried: list[tuple[str, DType]]
+    ) -> None:
+        """Insert the phi nodes now that the values after one turn are known."""
+        self.lines[at:at] = [
+            f"  {phis[name]} = phi {_TYPES[dtype]} [ {initial[name]}, %{before} ], [ {self.values[name]}, %{self.block} ]"
+            for name, dtype in carried
+        ]
+
+    def for_loop(self, stmt: For) -> None:
+        begin, end = self.expr(stmt.begin), self.expr(stmt.end)
+        known = isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant)
+        if known and int(stmt.begin.value) >= int(stmt.end.value):  # type: ignore[union-attr]  # both are constants
+            return
+        carried = self.carried(stmt.body)
+        initial = {name: self.values[name] for name, _ in carried}
+        exit_label, guard = self.label("done"), ""
+        if not known:
+            guard, enter = self.block, self.label("enter")
+            test = self.operation(f"icmp slt i32 {begin}, {end}")
+            self.emit(f"br i1 {test}, label %{enter}, label %{exit_label}")
+            self.start(enter)
+        label, before, phis, at = self.open_loop(stmt.variable.name, carried)
+        index = self.name(stmt.variable.name)
+        self.values[stmt.variable.name] = index
+        self.body(stmt.body)
+        following = self.operation(f"add nsw i32 {index}, {stmt.step}")
+        test = self.operation(f"icmp slt i32 {following}, {end}")
+        latch = self.block
+        self.emit(f"br i1 {test}, label %{label}, label %{exit_label}")
+        self.close_loop(at, label, before, initial, phis, carried)
+        self.lines.insert(at, f"  {index} = phi i32 [ {begin}, %{before} ], [ {following}, %{latch} ]")
+        self.start(exit_label)
+        if guard:
+            for name, dtype in carried:
+                text = f"phi {_TYPES[dtype]} [ {initial[name]}, %{guard} ], [ {self.values[name]}, %{latch} ]"
+                self.values[name] = self.operation(text, name)
+
+    def repeat(self, stmt: Repeat) -> None:
+        carried = self.carried(stmt.body)
+        initial = {name: self.values[name] for name, _ in carried}
+        label, before, phis, at = self.open_loop("repeat", carried)
+        self.body(stmt.body)
+        test, exit_label = self.expr(stmt.condition), self.label("done")
+        self.emit(f"br i1 {test}, label %{label}, label %{exit_label}")
+        self.close_loop(at, label, before, initial, phis, carried)
+        self.start(exit_label)
+
+    def branch(self, stmt: If) -> None:
+        carried = list(dict.fromkeys(self.carried(stmt.then) + self.carried(stmt.otherwise)))
+        initial = {name: self.values[name] for name, _ in carried}
+        test = self.expr(stmt.condition)
+        then, otherwise, after = self.label("then"), self.label("else"), self.label("after")
+        self.emit(f"br i1 {test}, label %{then}, label %{otherwise}")
+        ends = []
+        for label, body in ((then, stmt.then), (otherwise, stmt.otherwise)):
+            self.values |= initial
+            self.start(label)
+            self.body(body)
+            ends.append((self.block, {name: self.values[name] for name, _ in carried}))
+            self.emit(f"br label %{after}")
+        self.start(after)
+        for name, dtype in carried:
+            arms = ", ".join(f"[ {values[name]}, %{block} ]" for block, values in ends)
+            self.values[name] = self.operation(f"phi {_TYPES[dtype]} {arms}", name)
+
+    # Addresses
+
+    def element(self, buffer: str, indices: Iterable[Expr], dtype: DType) -> str:
+        strides = row_major_strides(self.shapes[buffer])
+        linear: Expr = Constant(0, DType.INDEX)
+        for index, stride in zip(indices, strides, strict=True):
+            linear = binary("add", linear, binary("mul", index, stride))
+        offset = 0
+        if isinstance(linear, Binary) and linear.operation in ("add", "sub") and isinstance(linear.b, Constant):
+            offset = int(linear.b.value) * (1 if linear.operation == "add" else -1)
+            linear = linear.a
+        pointer = f"%{buffer}"
+        if not (isinstance(linear, Constant) and linear.value == 0):
+            pointer = self.operation(f"getelementptr inbounds {_memory_type(dtype)}, ptr {pointer}, i32 {self.expr(linear)}", "p")
+        return self.offset(pointer, offset * dtype.size_bytes)
+
+    def offset(self, pointer: str, offset_bytes: int) -> str:
+        return self.operation(f"getelementptr i8, ptr {pointer}, i32 {offset_bytes}", "p") if offset_bytes else pointer
+
+    # Expressions
+
+    def expr(self, expr: Expr) -> str:
+        match expr:
+            case Variable():
+                return self.values[expr.name]
+            case Constant():
+                return self.constant(expr)
+            case Load():
+                return self.load(self.element(expr.buffer, expr.indices, expr.dtype), expr.dtype, expr.dtype.size_bytes)
+            case Read():
+                return self.load(self.offset(self.expr(expr.pointer), expr.offset), expr.dtype, expr.alignment)
+            case Address():
+                if isinstance(expr.offset, Constant):
+                    return self.offset(f"%{expr.buffer}", int(expr.offset.value))
+                return self.operation(f"getelementptr i8, ptr %{expr.buffer}, i32 {self.expr(expr.offset)}", "p")
+            case Binary():
+                return self.binary(expr)
+            case Compare():
+                return self.compare(expr)
+            case Unary():
+                return self.unary(expr)
+            case Select():
+                type = _TYPES[expr.dtype]
+                condition, a, b = self.expr(expr.condition), self.expr(expr.a), self.expr(expr.b)
+                return self.operation(f"select i1 {condition}, {type} {a}, {type} {b}")
+            case Cast():
+                return self.cast(expr)
+            case Bitcast():
+                return self.operation(f"bitcast {_TYPES[expr.a.dtype]} {self.expr(expr.a)} to {_TYPES[expr.dtype]}")
+            case Call():
+                return self.call(expr)
+        raise InternalError(f"no LLVM for {type(expr).__name__}")
+
+    def constant(self, expr: Constant) -> str:
+        if expr.dtype.is_float:
+            return float_literal(float(expr.value))
+        if expr.dtype is DType.BOOL:
+            return "true" if expr.value else "false"
+        return str(int(expr.value))
+
+    def load(self, pointer: str, dtype: DType, alignment: int) -> str:
+        value = self.operation(f"load {_memory_type(dtype)}, ptr {pointer}, align {alignment}")
+        return self.operation(f"icmp ne i8 {value}, 0") if dtype is DType.BOOL else value
+
+    def binary(self, expr: Binary) -> str:
+        a, b = self.expr(expr.a), self.expr(expr.b)
+        dtype, operation = expr.dtype, expr.operation
+        if dtype is DType.POINTER:
+            step = b if operation == "add" else self.operation(f"sub nsw i32 0, {b}")
+            return self.operation(f"getelementptr i8, ptr {a}, i32 {step}", "p")
+        type = _TYPES[dtype]
+        if dtype.is_float:
+            if operation in ("min", "max"):
+                test = self.operation(f"fcmp {'olt' if operation == 'min' else 'ogt'} float {a}, {b}")
+                return self.operation(f"select i1 {test}, float {a}, float {b}")
+            return self.operation(f"{_FLOAT_OPERATIONS[operation]} float {a}, {b}")
+        if operation in ("min", "max"):
+            name = f"llvm.{'s' if dtype.is_signed else 'u'}{operation}.{type}"
+            return self.call_llvm(name, type, [(type, a), (type, b)])
+        if operation in ("divide", "remainder"):
+            return self.divide(operation, dtype, a, b)
+        if operation == "shift_right":
+            return self.operation(f"{'ashr' if dtype.is_signed else 'lshr'} {type} {a}, {b}")
+        flags = " nsw" if dtype is DType.INDEX and operation in ("add", "sub", "mul") else ""
+        return self.operation(f"{_INTEGER_OPERATIONS[operation]}{flags} {type} {a}, {b}")
+
+    def divide(self, operation: str, dtype: DType, a: str, b: str) -> str:
+        """Division; through a loop of our own on cores that have no instruction for it."""
+        if self.target.has("divide") or dtype not in (DType.I32, DType.INDEX):
+            sign = "s" if dtype.is_signed else "u"
+            return self.operation(f"{sign}{'div' if operation == 'divide' else 'rem'} {_TYPES[dtype]} {a}, {b}")
+        self.uses_division = True
+        quotient = self.operation(f"call i32 @luciole_divide(i32 {a}, i32 {b})")
+        if operation == "divide":
+            return quotient
+        product = self.operation(f"mul i32 {quotient}, {b}")
+        return self.operation(f"sub i32 {a}, {product}")
+
+    def compare(self, expr: Compare) -> str:
+        a, b, dtype = self.expr(expr.a), self.expr(expr.b), expr.a.dtype
+        if dtype.is_float:
+            return self.operation(f"fcmp {_FLOAT_COMPARISONS[expr.operation]} float {a}, {b}")
+        predicate = expr.operation
+        if predicate not in ("eq", "ne"):
+            predicate = ("s" if dtype.is_signed else "u") + predicate
+        return self.operation(f"icmp {predicate} {_TYPES[dtype]} {a}, {b}")
+
+    def unary(self, expr: Unary) -> str:
+        a, type = self.expr(expr.a), _TYPES[expr.dtype]
+        match expr.operation:
+            case "neg" if expr.dtype.is_float:
+                return self.operation(f"fneg float {a}")
+            case "neg":
+                return self.operation(f"sub {'nsw ' if expr.dtype is DType.INDEX else ''}{type} 0, {a}")
+            case "not":
+                return self.operation(f"xor {type} {a}, {'true' if expr.dtype is DType.BOOL else '-1'}")
+            case "abs" if expr.dtype.is_float:
+                return self.call_llvm("llvm.fabs.f32", "float", [("float", a)])
+        raise InternalError(f"no LLVM for {expr.operation} of {expr.dtype.value}")
+
+    def cast(self, expr: Cast) -> str:
+        source, target = expr.a.dtype, expr.dtype
+        a, from_type, to_type = self.expr(expr.a), _TYPES[source], _TYPES[target]
+        if source.is_float:
+            return self.operation(f"{'fptosi' if target.is_signed else 'fptoui'} float {a} to {to_type}")
+        if target.is_float:
+            return self.operation(f"{'sitofp' if source.is_signed else 'uitofp'} {from_type} {a} to float")
+        if target is DType.BOOL:
+            return self.operation(f"icmp ne {from_type} {a}, 0")
+        if source.bits < target.bits:
+            return self.operation(f"{'sext' if source.is_signed else 'zext'} {from_type} {a} to {to_type}")
+        return self.operation(f"trunc {from_type} {a} to {to_type}") if source.bits > target.bits else a
+
+    def call(self, expr: Call) -> str:
+        intrinsic, arguments = expr.intrinsic, [self.expr(a) for a in expr.arguments]
+        if intrinsic.llvm and (not intrinsic.feature or self.target.has(intrinsic.feature)):
+            typed = [(_TYPES[p.dtype], a) for p, a in zip(intrinsic.parameters, arguments, strict=True)]
+            return self.call_llvm(intrinsic.llvm, _TYPES[intrinsic.dtype], typed)
+        outer = self.values
+        self.values = {p.name: a for p, a in zip(intrinsic.parameters, arguments, strict=True)}
+        for definition in intrinsic.definitions:
+            self.values[definition.variable.name] = self.expr(definition.value)
+        result = self.expr(intrinsic.result)
+        self.values = outer
+        return result
+
+    def call_llvm(self, name: str, result: str, arguments: list[tuple[str, str]]) -> str:
+        self.declarations.add(f"declare {result} @{name}({', '.join(t for t, _ in arguments)})")
+        return self.operation(f"call {result} @{name}({', '.join(f'{t} {a}' for t, a in arguments)})")
+
+
+def _memory_type(dtype: DType) -> str:
+    return "i8" if dtype is DType.BOOL else _TYPES[dtype]

@@ -1,0 +1,119 @@
+"""The only file that imports llvmlite: LLVM assembly in, object code out; and objects run in this process.
+
+Traps of llvmlite that this file knows: there is no `-ffunction-sections` (functions name their section themselves), objects for
+hard-float Arm carry the wrong attribute (patched here), inline assembly for foreign targets aborts the process (none is used).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from luciole.errors import InternalError
+from luciole.ir.target import Target
+
+
+@dataclass(frozen=True)
+class LlvmModule:
+    """Assembly text of one module. `optimize` runs the loop and scalar pipeline; hand-scheduled kernels go without."""
+
+    text: str
+    optimize: bool = True
+    unroll: bool = False
+
+
+@cache
+def _binding() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm
+
+
+def native_triple() -> str:
+    """The triple of this machine's process."""
+    return str(_binding().get_process_triple())
+
+
+def _target_machine(target: Target, *, jit: bool = False) -> Any:
+    llvm = _binding()
+    if target.is_native:
+        features = llvm.get_host_cpu_features().flatten()
+        return llvm.Target.from_triple(native_triple()).create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="default"
+        )
+    reloc = "pic" if target.pointer_bytes == 8 else "static"
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.llvm_features, opt=3, reloc=reloc, codemodel=target.code_model, abiname=target.abi_name
+    )
+
+
+def compile_object(modules: Iterable[LlvmModule], target: Target) -> bytes:
+    """Link modules into one relocatable object. Raises `InternalError` with LLVM's words when a module does not parse."""
+    llvm = _binding()
+    machine = _target_machine(target)
+    linked: Any = None
+    for module in modules:
+        parsed = _parse(module, target, machine)
+        if linked is None:
+            linked = parsed
+        else:
+            linked.link_in(parsed)
+    del llvm
+    return _patch_attributes(bytes(machine.emit_object(linked)), target)
+
+
+def _parse(module: LlvmModule, target: Target, machine: Any) -> Any:
+    llvm = _binding()
+    triple = native_triple() if target.is_native else target.triple
+    try:
+        parsed = llvm.parse_assembly(f'target triple = "{triple}"\n{module.text}')
+        parsed.verify()
+    except RuntimeError as error:
+        raise InternalError(f"LLVM refuses our assembly: {error}\n{module.text}") from error
+    parsed.data_layout = str(machine.target_data)
+    if module.optimize:
+        is_wide = target.pointer_bytes == 8
+        options = llvm.create_pipeline_tuning_options(speed_level=3 if is_wide else 2)
+        options.loop_vectorization = is_wide
+        options.slp_vectorization = is_wide
+        options.loop_unrolling = is_wide or module.unroll
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(parsed, builder)
+    return parsed
+
+
+def _patch_attributes(data: bytes, target: Target) -> bytes:
+    """Mark a hard-float Arm object as such, so that linkers take it.
+
+    llvmlite's objects say ABI_FP_number_model = 3 and nothing of VFP arguments; the two bytes (tag 23, value 3) become (tag 28 =
+    ABI_VFP_args, value 1). Tags: Addenda to the ABI for the Arm Architecture, section 3.3.
+    """
+    if not target.triple.endswith("eabihf"):
+        return data
+    start = data.find(b"aeabi\0")
+    position = data.find(bytes([23, 3]), start) if start >= 0 else -1
+    if position < 0:
+        return data
+    return data[:position] + bytes([28, 1]) + data[position + 2 :]
+
+
+class LoadedObject:
+    """An object for this machine, loaded into this process."""
+
+    def __init__(self, data: bytes) -> None:
+        llvm = _binding()
+        target = llvm.Target.from_triple(native_triple())
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.create_target_machine())
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        self._engine.finalize_object()
+
+    def address(self, symbol: str) -> int:
+        """Where a symbol lies. Raises `KeyError` when there is none."""
+        address = int(self._engine.get_function_address(symbol))
+        if not address:
+            raise KeyError(symbol)
+        return address

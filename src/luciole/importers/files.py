@@ -32,7 +32,7 @@ def read_file(path: Path, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> bytes:
         if status.st_size > maximum_bytes:
             raise error(f"has {status.st_size} bytes; the limit is {maximum_bytes}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(maximum_bytes)
+            return file.read(status.st_size)  # no more, should the file grow meanwhile
     except (OSError, MemoryError) as problem:
         raise error(f"cannot be read: {problem}") from None
     finally:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -14,6 +16,7 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
+from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
 
 @operator("conv2d")
@@ -163,3 +166,24 @@ class Conv2d(Operator):
 
 
 ColumnRun = Callable[[LoopBuilder], Iterator[tuple[Operand, Operand, Operand]]]
+
+
+@tflite("CONV_2D")
+def _import_conv_2d(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x, w and perhaps b, laid out as ours."""
+    x, w = input_of_rank(node, 0, 4), input_of_rank(node, 1, 4)
+    if x.type.shape[3] != w.type.shape[3] and w.type.shape[3] and x.type.shape[3] % w.type.shape[3] == 0:
+        raise node.unsupported("grouped convolutions are not supported", code="unsupported-operator")
+    taps = window(node, x, (w.type.shape[1], w.type.shape[2]), has_dilation=True)
+    op = Conv2d(
+        x,
+        w,
+        node.optional(2),
+        strides=taps.strides,
+        pads=taps.pads,
+        dilations=taps.dilations,
+        activation=fused_activation(node),
+        quant=node.output_type.quant,
+        location=node.location,
+    )
+    return g.add(op, node.name)

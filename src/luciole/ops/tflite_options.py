@@ -1,0 +1,60 @@
+"""What the TFLite import rules of several operators share: fused activations, padding, ranks, axes."""
+
+from __future__ import annotations
+
+from luciole.graph.core import Value
+from luciole.graph.foreign import ForeignNode
+from luciole.ops.common import Window
+
+_ACTIVATIONS = {"NONE": "none", "RELU": "relu", "RELU6": "relu6", "RELU_N1_TO_1": "relu_n1_to_1"}
+
+
+def fused_activation(node: ForeignNode) -> str:
+    """The activation that a node applies to its result. Raises `CompileError` for TANH and SIGN_BIT."""
+    return node.choice("fused_activation_function", _ACTIVATIONS, "NONE")
+
+
+def refuse_activation(node: ForeignNode) -> None:
+    """Raise `CompileError` when a node that only moves numbers applies an activation to them."""
+    node.choice("fused_activation_function", {"NONE": "none"}, "NONE")
+
+
+def input_of_rank(node: ForeignNode, index: int, rank: int) -> Value:
+    """Operand `index`. Raises `CompileError` when it has another number of dimensions."""
+    value = node.input(index)
+    if value.type.rank != rank:
+        raise node.error(f"operand {index} of {node.kind} has {value.type.rank} dimensions; it must have {rank}")
+    return value
+
+
+def window(node: ForeignNode, x: Value, kernel: tuple[int, int], *, has_dilation: bool) -> Window:
+    """The sliding window of a convolution or pool over `x`, with TFLite's padding written out.
+
+    SAME: the result has ceil(size / stride) elements; what that needs beyond the input is divided evenly, the odd one
+    behind. VALID: no padding. (TensorFlow documentation, tf.nn, "Notes on padding".)
+    """
+    strides = (node.positive("stride_h"), node.positive("stride_w"))
+    dilations = (1, 1)
+    if has_dilation:
+        dilations = (node.positive("dilation_h_factor", 1), node.positive("dilation_w_factor", 1))
+    unpadded = Window(kernel, strides, (0, 0, 0, 0), dilations)
+    if node.choice("padding", {"SAME": "same", "VALID": "valid"}) == "valid":
+        return unpadded
+    total = [
+        max(
+            0,
+            (-(-x.type.shape[axis + 1] // strides[axis]) - 1) * strides[axis]
+            + unpadded.extent[axis]
+            - x.type.shape[axis + 1],
+        )
+        for axis in (0, 1)
+    ]
+    before = [t // 2 for t in total]
+    return Window(kernel, strides, (before[0], before[1], total[0] - before[0], total[1] - before[1]), dilations)
+
+
+def axis_of(node: ForeignNode, axis: int, rank: int) -> int:
+    """An axis counted from the front. Raises `CompileError` when there is no such axis."""
+    if not -rank <= axis < rank:
+        raise node.error(f"{node.kind} along axis {axis} of {rank} dimensions")
+    return axis % rank

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from luciole.emulate.cores import EmulatedCore
+from luciole.emulate.registers import import_unicorn
 from luciole.emulate.result import EmulationFault, RunResult
 from luciole.emulate.unicorn_machine import EmulatedMachine
 from luciole.errors import CompileError
@@ -29,7 +30,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class BundleInterface:
-    """What a caller of the bundle knows of it: the prefix of its functions, the arena, inputs and outputs in the model's order."""
+    """What a caller of the bundle knows: the prefix of its functions, the arena, inputs and outputs in order."""
 
     prefix: str
     arena_bytes: int
@@ -100,9 +101,7 @@ class UnicornBundle:
     @property
     def emulator(self) -> str:
         """The program that emulates, and its core."""
-        from unicorn import __version__
-
-        return f"unicorn {__version__} ({self._core.name})"
+        return f"unicorn {import_unicorn().__version__} ({self._core.name})"
 
     def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
         """One inference; see `EmulatedBundle`."""

@@ -1,0 +1,166 @@
+"""A bundle under `qemu-system-*`: cores that unicorn lacks, and a second opinion on those it has.
+
+`-icount shift=0` makes every executed instruction take one nanosecond of the machine's time, so that its timers count
+instructions: exactly on RISC-V (minstret), to a tick on Arm (40 instructions at 25 MHz, 50 at 20 MHz, 32 at 32 MHz).
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from luciole.emulate.bundle import BundleInterface, check_inputs
+from luciole.emulate.cores import Counter, EmulatedCore, QemuMachine
+from luciole.emulate.qemu_program import (
+    FAULT_STATUS,
+    INPUT_FILE,
+    OUTPUT_FILE,
+    PAINT,
+    RECORD_WORDS,
+    QemuProgram,
+    build_program,
+)
+from luciole.emulate.result import EmulationFault, Measurement, RunResult
+from luciole.errors import ToolError
+
+_PACKAGES = {"qemu-system-arm": "qemu-system-arm"}
+
+
+def find_qemu(core: EmulatedCore) -> tuple[str, QemuMachine]:
+    """Path of the program and the machine for `core`; raises `ToolError` when there is none or it is not installed."""
+    machine = core.qemu
+    if machine is None:
+        raise ToolError(f"QEMU has no machine with a {core.name}")
+    path = shutil.which(machine.program)
+    if path is None:
+        package = _PACKAGES.get(machine.program, "qemu-system-misc")
+        raise ToolError(f"emulating {core.name} needs {machine.program}; on Debian: apt-get install {package}")
+    return path, machine
+
+
+class QemuBundle:
+    """A bundle on a core that QEMU emulates; every run starts the machine anew. See `EmulatedBundle`."""
+
+    def __init__(
+        self,
+        object_bytes: bytes,
+        core: EmulatedCore,
+        interface: BundleInterface,
+        *,
+        stack_bytes: int = 65536,
+        time_limit_s: float = 600.0,
+    ) -> None:
+        self._path, self._machine = find_qemu(core)
+        self._object_bytes = object_bytes
+        self._core = core
+        self._interface = interface
+        self._stack_bytes = stack_bytes
+        self._time_limit_s = time_limit_s
+        build_program(
+            object_bytes, core, self._machine, interface, samples=1, stack_bytes=stack_bytes, dump_stack=False
+        )
+
+    @property
+    def emulator(self) -> str:
+        """The program that emulates, and its machine."""
+        return f"{self._machine.program} -M {self._machine.machine} ({self._core.name})"
+
+    def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
+        """One inference; see `EmulatedBundle`."""
+        return self._run([inputs], measure=measure)[0]
+
+    def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:
+        """An inference for each sample, in one start of the machine, none of them counted."""
+        return self._run(samples, measure=False) if samples else []
+
+    def _run(self, samples: Sequence[Sequence[bytes]], *, measure: bool) -> list[RunResult]:
+        for inputs in samples:
+            check_inputs(self._interface, inputs)
+        program = build_program(
+            self._object_bytes,
+            self._core,
+            self._machine,
+            self._interface,
+            samples=len(samples),
+            stack_bytes=self._stack_bytes,
+            dump_stack=measure,
+        )
+        output = self._execute(program, b"".join(data for inputs in samples for data in inputs), measure=measure)
+        sizes = [4 * RECORD_WORDS, *(slot.size for slot in self._interface.outputs), program.stack_bytes]
+        if len(output) != sum(sizes) * len(samples):
+            raise EmulationFault(f"{self.emulator} wrote {len(output)} B, {sum(sizes) * len(samples)} expected")
+        results = []
+        for index in range(len(samples)):
+            position = index * sum(sizes)
+            parts = []
+            for size in sizes:
+                parts.append(output[position : position + size])
+                position += size
+            results.append(self._result(program, parts[0], parts[1:-1], parts[-1], measure=measure))
+        return results
+
+    def _execute(self, program: QemuProgram, stdin: bytes, *, measure: bool) -> bytes:
+        """Start the machine with the program; what it wrote comes back."""
+        machine = self._machine
+        with tempfile.TemporaryDirectory(prefix="luciole-qemu-") as name:
+            folder = Path(name)
+            (folder / "program.elf").write_bytes(program.image)
+            (folder / INPUT_FILE).write_bytes(stdin)
+            command = [self._path, "-M", machine.machine]
+            command += ["-cpu", machine.cpu] if machine.cpu else []
+            command += ["-bios", "none"] if machine.counter is Counter.MINSTRET else []
+            command += ["-display", "none", "-monitor", "none", "-serial", "none"]
+            command += ["-semihosting-config", "enable=on,target=native"]
+            command += ["-icount", "shift=0"] if measure else []
+            command += ["-kernel", "program.elf"]
+            try:
+                done = subprocess.run(
+                    command, cwd=folder, capture_output=True, text=True, timeout=self._time_limit_s, check=False
+                )
+            except subprocess.TimeoutExpired as error:
+                raise EmulationFault(f"{self.emulator}: no end after {self._time_limit_s:g} s") from error
+            path = folder / OUTPUT_FILE
+            output = path.read_bytes() if path.exists() else b""
+        if done.returncode == FAULT_STATUS:
+            raise EmulationFault(f"{self.emulator}: {self._describe_fault(program, output)}")
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()[-3:]
+            raise EmulationFault(f"{self.emulator} ended with status {done.returncode}: {' / '.join(said)}")
+        return output
+
+    def _describe_fault(self, program: QemuProgram, output: bytes) -> str:
+        """The fault record at the end of the output in words."""
+        words = struct.unpack(f"<{program.fault_words}I", output[-4 * program.fault_words :])
+        if self._machine.counter is Counter.MINSTRET:
+            cause, counter, address = words
+            what = f"trap {cause} (mcause), address 0x{address:08x}"
+        else:
+            counter = words[8]
+            what = f"fault 0x{words[0]:08x} (CFSR), address 0x{words[1]:08x}"
+        function = program.loaded.function_at(counter & ~1)
+        where = f"{function.name}+0x{(counter & ~1) - function.address:x}" if function is not None else "no function"
+        return f"{what}, at pc 0x{counter:08x} in {where}"
+
+    def _result(
+        self, program: QemuProgram, record: bytes, outputs: Sequence[bytes], stack: bytes, *, measure: bool
+    ) -> RunResult:
+        """The result that one sample's record, outputs and stack tell."""
+        words = struct.unpack(f"<{RECORD_WORDS}I", record)
+        prefix = self._interface.prefix
+        for symbol, status in ((f"{prefix}_init", words[0]), (f"{prefix}_run", words[1])):
+            if status:
+                raise EmulationFault(f"{symbol} returned status {status}")
+        if not measure:
+            return RunResult(tuple(outputs), None, self.emulator)
+        before, after = words[2] | words[3] << 32, words[4] | words[5] << 32
+        if self._machine.counter is Counter.CMSDK_TIMER:
+            ticks = (before - after) % (1 << 32)
+        else:
+            ticks = after - before
+        instructions = max(round(ticks * 1_000_000_000 / self._machine.clock_hz) - program.overhead, 0)
+        used = len(stack.lstrip(bytes([PAINT])))
+        return RunResult(tuple(outputs), Measurement(words[1], instructions, stack_bytes=used), self.emulator)

@@ -5,8 +5,8 @@
 3. The users of a value are the operators of the graph that have it as an operand, and no others.
 4. Names of values are unique and not empty.
 5. The types of results are those that `infer` gives.
-7. Types are sound: an element type that tensors may have, at most `MAXIMUM_ELEMENTS` elements, and quantization of integers only, with
-   scales that are positive float32 numbers, one for the tensor or one for each slice along an axis that exists.
+6. A constant's data has the type's element type and shape and cannot be written; inputs and results have no data.
+7. Types are sound: an element type that tensors may have, at most `MAXIMUM_ELEMENTS` elements; quantization of integers
    only, with positive float32 scales, one for the tensor or one for each slice along an axis that exists.
 8. Outputs are values of the graph; names of outputs are unique.
 9. An operator's class is the one registered under its kind, and its attributes have a text form.

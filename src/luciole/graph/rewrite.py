@@ -78,8 +78,8 @@ class RuleCounter:
 def apply_rules(graph: Graph, rules: Sequence[Rule], counter: RuleCounter | None = None) -> int:
     """Apply rules until none matches; the number of applications.
 
-    Operators are visited in order, and for each the rules in the order given; after an application the new operators and
-    all that read or made their operands are visited again. Raises `InternalError` when the rules do not come to an end.
+    Operators are visited in order, and for each the rules in the order given; after an application the new operators
+    and all that read or made their operands are visited again. Raises `InternalError` when the rules never end.
     """
     counter = counter or RuleCounter()
     worklist = _Worklist(graph.operators)

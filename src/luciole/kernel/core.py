@@ -658,3 +658,32 @@ def intrinsics_of(body: Body) -> tuple[Intrinsic, ...]:
         for expr in expressions(stmt):
             visit(expr)
     return tuple(found.values())
+
+
+def map_body_expressions(body: Body, function: Callable[[Expr], Expr | None]) -> Body:
+    """Every expression of a body rewritten by `map_expr`; statements stay."""
+
+    def change(expr: Expr) -> Expr:
+        return map_expr(expr, function)
+
+    def rewrite(stmt: Stmt) -> Stmt:
+        match stmt:
+            case Define():
+                return Define(stmt.variable, change(stmt.value))
+            case Assign():
+                return Assign(stmt.variable, change(stmt.value))
+            case Store():
+                return Store(stmt.buffer, tuple(map(change, stmt.indices)), change(stmt.value))
+            case Write():
+                return Write(change(stmt.pointer), stmt.offset, change(stmt.value), stmt.alignment)
+            case For():
+                inner = map_body_expressions(stmt.body, function)
+                return For(stmt.variable, change(stmt.begin), change(stmt.end), stmt.step, inner)
+            case Repeat():
+                return Repeat(map_body_expressions(stmt.body, function), change(stmt.condition))
+            case If():
+                then = map_body_expressions(stmt.then, function)
+                return If(change(stmt.condition), then, map_body_expressions(stmt.otherwise, function))
+        return stmt
+
+    return tuple(rewrite(stmt) for stmt in body)

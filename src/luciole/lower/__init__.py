@@ -1,1 +1,1 @@
-"""Lowering: from a graph to a program of buffers and instructions."""
+"""From graph to program: kernels chosen, buffers made, lives measured, memory placed."""

@@ -7,7 +7,7 @@ that it has the least sum. The rules, for the body placed next at offset x:
 1. x is not below the offset of the body placed before, and at the same offset the ranks rise.
 2. Nothing unplaced could end, as far as later bodies are concerned, at or below x: it would have moved down.
 3. The body rests on something: if it could lie lower than x among the placed ones, it would.
-4. In every section the bodies still to come, which lie above what is placed there and above x, fit under the limit.
+4. In every section the bodies still to come, stacked above the lowest start that any of them has, fit under the limit.
 5. Bodies that could change places come in the order of their numbers.
 
 Rules 1, 4 and the fixed preference orders follow MiniMalloc (Moffitt, 2023); 2 and 3 hold for any pairwise distances.
@@ -215,12 +215,11 @@ def preference_orders(table: ConflictTable, model: Model) -> list[list[int]]:
 class _State:
     """A partial placement. `lowest[i]` is the lowest offset left to body i, -1 once it is placed.
 
-    `floors` are offsets below which no counted body of a section can lie any more, `latest` the offsets above which
-    they must not all lie. `choices` are the (offset, body) still to try, the best last.
+    `latest` are the offsets above which the counted bodies of a section must not all lie, lest they exceed the limit.
+    `choices` are the (offset, body) still to try, the best last.
     """
 
     lowest: list[int]
-    floors: list[int]
     latest: list[int]
     unplaced: list[int]
     level: int
@@ -235,15 +234,13 @@ def search(space: SearchSpace, limit_bytes: int, preference: Sequence[int], budg
         lowest_allowed(blocked, 0, alignment)
         for blocked, alignment in zip(space.blocked, space.alignments, strict=True)
     ]
-    ceilings = [limit_bytes + padding for padding in space.section_padding]
-    latest = [ceiling - need for ceiling, need in zip(ceilings, space.section_need, strict=True)]
+    latest = [
+        limit_bytes + padding - need for padding, need in zip(space.section_padding, space.section_need, strict=True)
+    ]
     impossible = _IMPOSSIBLE if space.is_complete else _UNDECIDED
     if any(offset + size > limit_bytes for offset, size in zip(lowest, space.sizes, strict=True)):
         return impossible
-    unlimited = max([limit_bytes, *ceilings]) + max(
-        (max((b for _, b in r), default=0) for r in space.raises), default=0
-    )
-    state = _State(lowest, [0] * len(latest), latest, list(range(count)), 0, -1, [])
+    state = _State(lowest, latest, list(range(count)), 0, -1, [])
     state.choices = _list_choices(space, state, preference, [], limit_bytes)
     budget.spend(count)
     path: list[tuple[int, int]] = []
@@ -257,7 +254,7 @@ def search(space: SearchSpace, limit_bytes: int, preference: Sequence[int], budg
         del path[len(stack) - 1 :]
         path.append((body, offset))
         budget.spend(len(space.after[body]) + len(state.unplaced))
-        child = _place(space, state, body, offset, limit_bytes, ceilings, unlimited)
+        child = _place(space, state, body, offset, limit_bytes)
         if child is not None:
             if not child.unplaced:
                 offsets = [0] * count
@@ -272,16 +269,8 @@ def search(space: SearchSpace, limit_bytes: int, preference: Sequence[int], budg
     return impossible
 
 
-def _place(
-    space: SearchSpace,
-    state: _State,
-    body: int,
-    offset: int,
-    limit_bytes: int,
-    ceilings: Sequence[int],
-    unlimited: int,
-) -> _State | None:
-    """The state after placing a body, or None when something no longer fits under the limit (rule 4)."""
+def _place(space: SearchSpace, state: _State, body: int, offset: int, limit_bytes: int) -> _State | None:
+    """The state after placing a body, or None when another one no longer fits under the limit."""
     lowest = state.lowest.copy()
     lowest[body] = _PLACED
     sizes, alignments, blocked = space.sizes, space.alignments, space.blocked
@@ -292,28 +281,21 @@ def _place(
                 return None
             lowest[other] = start
     latest = state.latest.copy()
-    for section, size in space.counted[body]:
-        later = latest[section] + size
-        latest[section] = unlimited if later == ceilings[section] else later
-    floors = state.floors.copy()
-    for section, distance in space.raises[body]:
-        if floors[section] < offset + distance:
-            floors[section] = offset + distance
-            if offset + distance > latest[section]:
-                return None
+    for section, size in zip(space.sections[body], space.shares[body], strict=True):
+        latest[section] += size
     unplaced = [other for other in state.unplaced if other != body]
-    return _State(lowest, floors, latest, unplaced, offset, space.rank[body], [])
+    return _State(lowest, latest, unplaced, offset, space.rank[body], [])
 
 
 def _list_choices(
     space: SearchSpace, state: _State, preference: Sequence[int], path: Sequence[tuple[int, int]], limit_bytes: int
 ) -> list[tuple[int, int]]:
-    """The (offset, body) that may come next, the preferred one last; none if some body no longer fits."""
-    lowest, level, reach = state.lowest, state.level, space.reach
-    # Rule 4: the next body, and all after it, begin at or below the strictest section's latest start.
-    strictest = min(state.latest, default=None)
+    """The (offset, body) that may come next, the preferred one last; none if something no longer fits."""
+    lowest, level, latest = state.lowest, state.level, state.latest
+    reach, rank, twin, sections = space.reach, space.rank, space.twin, space.sections
     found: list[tuple[int, int, int]] = []
-    end = None
+    end = strictest = limit_bytes + 1
+    beginnings = [end] * len(latest)
     for body in state.unplaced:
         own = lowest[body]
         start = own
@@ -321,20 +303,26 @@ def _list_choices(
             start = lowest_allowed(space.blocked[body], level, space.alignments[body])
             if start + space.sizes[body] > limit_bytes:
                 return []
-        later = start + max(reach[body], 1)
-        if end is None or later < end:
-            end = later
-        if strictest is not None and start > strictest:
+        if start + reach[body] < end:
+            end = start + reach[body]
+        for section in sections[body]:
+            if start < beginnings[section]:
+                beginnings[section] = start
+        if start == level and rank[body] < state.rank:
             continue
-        if start == level and space.rank[body] < state.rank:
-            continue
-        twin = space.twin[body]
-        if twin >= 0 and lowest[twin] >= 0:
+        if twin[body] >= 0 and lowest[twin[body]] >= 0:
             continue
         if own < level and not _is_held_up(space, body, own, path):
             continue
         found.append((start, preference[body], body))
-    found = [entry for entry in found if end is None or entry[0] < end]
+    # Rule 4: of each section one counted body begins at or below the latest start, and the next body, below which
+    # none of those to come begins, lies at or below the latest start of every section.
+    for beginning, last in zip(beginnings, latest, strict=True):
+        if beginning <= limit_bytes:
+            if beginning > last:
+                return []
+            strictest = min(strictest, last)
+    found = [entry for entry in found if entry[0] <= strictest and entry[0] < end]
     found.sort(reverse=True)
     return [(start, body) for start, _, body in found]
 

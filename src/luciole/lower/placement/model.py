@@ -119,12 +119,12 @@ class SearchSpace:
     A section is a step at which something ends; in each, some live bodies are *counted*, all of which are disjoint.
 
     after: (other, bytes): `other`, placed later, begins at least that far above this body.
-    reach: the greatest of these distances; nothing placed later and beginning that far above is in conflict.
+    reach: the greatest of these distances, at least 1; nothing placed later that far above is in conflict.
     overhang: (other, bytes) for those placed earlier that bind this body only when they lie above it.
     rank: the order of bodies at equal offsets.
     twin: an earlier body that could change places with this one, or -1.
-    raises: (section, bytes): counted bodies of the section, placed later, begin at least that far above this body.
-    counted: (section, bytes), the sections that count this body and the sum's share.
+    sections: those that count this body.
+    shares: what it adds to the sum of each of these, in bytes.
     section_need: bytes above their lowest start that the counted bodies of a section occupy.
     section_padding: what may be missing from that sum because the highest body needs no padding.
     is_complete: no placement of the model is lost; a search without result proves that there is none.
@@ -138,8 +138,8 @@ class SearchSpace:
     overhang: tuple[tuple[tuple[int, int], ...], ...]
     rank: tuple[int, ...]
     twin: tuple[int, ...]
-    raises: tuple[tuple[tuple[int, int], ...], ...]
-    counted: tuple[tuple[tuple[int, int], ...], ...]
+    sections: tuple[tuple[int, ...], ...]
+    shares: tuple[tuple[int, ...], ...]
     section_need: tuple[int, ...]
     section_padding: tuple[int, ...]
     is_complete: bool
@@ -170,15 +170,15 @@ def build_search_space(table: ConflictTable, model: Model) -> SearchSpace:
         alignments=tuple(body.alignment for body in model.bodies),
         blocked=tuple(body.blocked for body in model.bodies),
         after=tuple(tuple(sorted(entry.items())) for entry in distance),
-        reach=tuple(max(entry.values(), default=0) for entry in distance),
+        reach=tuple(max(entry.values(), default=1) for entry in distance),
         overhang=tuple(
             tuple((b, bytes_) for b, bytes_ in sorted(entry.items()) if a not in distance[b])
             for a, entry in enumerate(distance)
         ),
         rank=rank,
         twin=_find_twins(model),
-        raises=sections.raises,
-        counted=sections.counted,
+        sections=tuple(tuple(section for section, _ in entry) for entry in sections.counted),
+        shares=tuple(tuple(size for _, size in entry) for entry in sections.counted),
         section_need=sections.need,
         section_padding=sections.padding,
         is_complete=is_complete and is_acyclic,
@@ -207,19 +207,21 @@ def _rank_bodies(count: int, lower_first: Sequence[tuple[int, int]]) -> tuple[tu
 
 
 def _find_twins(model: Model) -> tuple[int, ...]:
-    """For each body the last one before it with the same size, alignment and relation to all others, else -1."""
+    """For each body the last one before it, in conflict with it, of the same size and relation to others, else -1."""
     relations: list[dict[int, tuple[Interval, ...]]] = [{} for _ in model.bodies]
     for (a, b), intervals in model.pairs.items():
         relations[a][b] = intervals
         relations[b][a] = mirror_intervals(intervals)
-    alike: dict[tuple[int, int, tuple[Interval, ...]], list[int]] = {}
+    alike: dict[tuple[int, int, tuple[Interval, ...], frozenset[int]], list[int]] = {}
     twins = [-1] * len(model.bodies)
     for index, body in enumerate(model.bodies):
-        earlier = alike.setdefault((body.size_bytes, body.alignment, body.blocked), [])
+        # Bodies in conflict with each other and with the same others have the same neighbors, each one included.
+        neighborhood = frozenset(relations[index]) | {index}
+        earlier = alike.setdefault((body.size_bytes, body.alignment, body.blocked, neighborhood), [])
         for other in reversed(earlier):
             own = {key: value for key, value in relations[index].items() if key != other}
             others = {key: value for key, value in relations[other].items() if key != index}
-            mutual = relations[index].get(other, ())
+            mutual = relations[index][other]
             if mutual == mirror_intervals(mutual) and own == others:
                 twins[index] = other
                 break
@@ -231,7 +233,6 @@ def _find_twins(model: Model) -> tuple[int, ...]:
 class _Sections:
     """The part of a search space that describes sections; see there."""
 
-    raises: tuple[tuple[tuple[int, int], ...], ...]
     counted: tuple[tuple[tuple[int, int], ...], ...]
     need: tuple[int, ...]
     padding: tuple[int, ...]
@@ -241,7 +242,6 @@ class _Sections:
         """The sections of a model whose later bodies keep the distances given."""
         body_of = {index: body for body, entry in enumerate(model.bodies) for index in entry.members}
         granularity = min((body.alignment for body in model.bodies), default=1)
-        raises: list[list[tuple[int, int]]] = [[] for _ in model.bodies]
         counted: list[list[tuple[int, int]]] = [[] for _ in model.bodies]
         need: list[int] = []
         padding: list[int] = []
@@ -263,12 +263,7 @@ class _Sections:
             padding.append(max((weights[body] - sizes[body] for body in chosen), default=0))
             for body in chosen:
                 counted[body].append((section, weights[body]))
-            for body in alive:
-                amount = min((distance[body].get(other, 0) for other in chosen if other != body), default=0)
-                if amount:
-                    raises[body].append((section, amount))
         return _Sections(
-            tuple(tuple(entry) for entry in raises),
             tuple(tuple(entry) for entry in counted),
             tuple(need),
             tuple(padding),

@@ -1,0 +1,204 @@
+"""Graph -> Program: one instruction an operator, a kernel chosen for each, values bound to buffers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+
+from luciole.errors import CompileError, Diagnostics
+from luciole.graph.core import Graph, Operator, Value
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType
+from luciole.kernel.core import Kernel
+from luciole.lower.inplace import find_in_place_operand, merge_parameters
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, OperandKind, Program, Region
+from luciole.targets.base import CONSTANT_ALIGNMENT, GENERIC, BoundKernel, KernelRecipe, build_kernel, candidate_recipes
+
+#: The weights region starts at a multiple of this.
+WEIGHTS_ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class LoweringOptions:
+    """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite."""
+
+    use_recipes: bool = True
+    keep_input: bool = False
+    keep_output: bool = False
+
+
+def lower(graph: Graph, target: Target, options: LoweringOptions = LoweringOptions()) -> Program:
+    """A program without places yet. Raises `CompileError` with all operators that have no kernel."""
+    return _Lowering(graph, target, options).run()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, target: Target, options: LoweringOptions) -> None:
+        self.graph = graph
+        self.target = target
+        self.options = options
+        self.buffers: dict[str, Buffer] = {}
+        self.bindings: dict[Value, str] = {}
+        self.kernels: dict[str, Kernel] = {}
+        self.instructions: list[Instruction] = []
+        self.constants: dict[bytes, str] = {}
+        self.last_use: dict[Value, int] = {}
+
+    def run(self) -> Program:
+        self._bind_inputs()
+        code = [op for op in self.graph.operators if not op.is_view]
+        steps = {op: i for i, op in enumerate(code)}
+        self._measure_lives(steps, len(code))
+        problems = Diagnostics()
+        for op in self.graph.operators:
+            try:
+                if op.is_view:
+                    self.bindings[self.graph.result(op)] = self._binding(op.operands[0])
+                else:
+                    self._lower_operator(op, steps[op])
+            except CompileError as error:
+                problems.extend(error)
+        problems.raise_if_any()
+        for _, value in self.graph.outputs:
+            self._bind_output(value)
+        self._set_lives(len(code))
+        regions = (
+            Region(WEIGHTS, "const", WEIGHTS_ALIGNMENT),
+            Region(ARENA, "arena", self.target.arena_alignment),
+        )
+        return Program(
+            self.graph.name, self.target.name, self.graph, regions, self.buffers, tuple(self.instructions), self.kernels, self.bindings
+        )
+
+    # Values and buffers
+
+    def _bind_inputs(self) -> None:
+        for value in self.graph.inputs:
+            self.bindings[value] = self._new_buffer(value, "input")
+
+    def _new_buffer(self, value: Value, kind: str) -> str:
+        name = self._buffer_name(value.name)
+        alignment = max(value.type.dtype.size_bytes, min(self.target.arena_alignment, 4))
+        self.buffers[name] = Buffer(name, kind, ARENA, value.type.dtype, value.type.shape, alignment)  # type: ignore[arg-type]  # a BufferKind
+        return name
+
+    def _buffer_name(self, wanted: str) -> str:
+        base = re.sub(r"[^A-Za-z0-9_.]+", "_", wanted)[:48].strip("_") or "t"
+        name, count = base, 1
+        while name in self.buffers:
+            name, count = f"{base}.{count}", count + 1
+        return name
+
+    def _binding(self, value: Value) -> str:
+        if value.data is not None:
+            return self._constant(value.name, value.data)
+        return self.bindings[value]
+
+    def _constant(self, name: str, data: Array) -> str:
+        """A constant buffer, one for all constants of the same type, shape and bytes."""
+        key = hashlib.sha256(f"{data.dtype.str}{data.shape}".encode() + data.tobytes()).digest()
+        if key not in self.constants:
+            unique = self._buffer_name(name)
+            self.buffers[unique] = Buffer(
+                unique, "const", WEIGHTS, DType.of(data), tuple(data.shape), CONSTANT_ALIGNMENT, data=data
+            )
+            self.constants[key] = unique
+        return self.constants[key]
+
+    def _bind_output(self, value: Value) -> None:
+        name = self._binding(value)
+        self.bindings[value] = name
+        buffer = self.buffers[name]
+        if buffer.kind == "temp":
+            self.buffers[name] = replace(buffer, kind="output")
+
+    # Lives
+
+    def _measure_lives(self, steps: dict[Operator, int], end: int) -> None:
+        """The last step that reads each value, through its views."""
+        for value in self.graph.values():
+            reads = [steps[user] for user in value.users if user in steps]
+            self.last_use[value] = end if self.graph.is_output(value) else max(reads, default=-1)
+        if self.options.keep_input:
+            self.last_use |= {value: end for value in self.graph.inputs}
+        for op in reversed(self.graph.operators):
+            if op.is_view:
+                source = op.operands[0]
+                self.last_use[source] = max(self.last_use[source], self.last_use[self.graph.result(op)])
+
+    def _set_lives(self, end: int) -> None:
+        """First and last step of every buffer of the arena, from the instructions."""
+        lives: dict[str, tuple[int, int]] = {}
+
+        def extend(name: str, step: int) -> None:
+            first, last = lives.get(name, (step, step))
+            lives[name] = min(first, step), max(last, step)
+
+        for value in self.graph.inputs:
+            extend(self.bindings[value], -1)
+            if self.options.keep_input:
+                extend(self.bindings[value], end)
+        for step, instruction in enumerate(self.instructions):
+            for operand in instruction.operands:
+                extend(operand.buffer, step)
+        for _, value in self.graph.outputs:
+            extend(self.bindings[value], end)
+            if self.options.keep_output:
+                extend(self.bindings[value], -1)
+        for name, (first, last) in lives.items():
+            if self.buffers[name].region == ARENA:
+                self.buffers[name] = replace(self.buffers[name], first=first, last=last)
+
+    # Operators
+
+    def _lower_operator(self, op: Operator, step: int) -> None:
+        bound, recipe = self._choose_kernel(op)
+        kernel = bound.kernel
+        in_place = find_in_place_operand(op, bound) if not self.options.keep_output else None
+        if in_place is not None and not self._may_overwrite(op, in_place[1], step):
+            in_place = None
+        operands: dict[str, tuple[OperandKind, str]] = {}
+        for name, value in bound.activations:
+            operands[name] = ("in", self._binding(value))
+        for name, data in bound.constants:
+            operands[name] = ("in", self._constant(f"{self.graph.results(op)[0].name}.{name}", data))
+        for name, value in zip(bound.results, self.graph.results(op), strict=True):
+            self.bindings[value] = self.bindings[in_place[1]] if in_place else self._new_buffer(value, "temp")
+            operands[name] = ("inout" if in_place else "out", self.bindings[value])
+        if bound.workspace_bytes:
+            name = self._buffer_name("workspace")
+            self.buffers[name] = Buffer(name, "workspace", ARENA, DType.U8, (bound.workspace_bytes,), 8)
+            operands["workspace"] = ("workspace", name)
+        if in_place is not None:
+            kernel = merge_parameters(kernel, in_place[0], bound.results[0])
+        self.kernels.setdefault(kernel.name, kernel)
+        bindings = tuple(Operand(*_swap(operands[p.name], p.name)) for p in kernel.parameters)
+        self.instructions.append(Instruction(kernel.name, bindings, op, recipe.name))
+        for operand in bindings:
+            buffer = self.buffers[operand.buffer]
+            needed = kernel.parameter(operand.parameter).alignment
+            if buffer.alignment < needed:
+                self.buffers[operand.buffer] = replace(buffer, alignment=needed)
+
+    def _choose_kernel(self, op: Operator) -> tuple[BoundKernel, KernelRecipe]:
+        """The cheapest hand-scheduled kernel that applies, else the generic one."""
+        candidates = candidate_recipes(op, self.target) if self.options.use_recipes else []
+        recipe = candidates[0] if candidates else GENERIC
+        try:
+            return build_kernel(op, recipe), recipe
+        except NotImplementedError:
+            raise op.error("has no kernel", "unsupported-operator") from None
+
+    def _may_overwrite(self, op: Operator, value: Value, step: int) -> bool:
+        """Whether nobody reads the buffer of `value` after this step."""
+        name = self.bindings.get(value)
+        if name is None or self.buffers[name].region != ARENA:
+            return False
+        sharing = [v for v, bound in self.bindings.items() if bound == name]
+        return all(self.last_use[v] <= step for v in sharing)
+
+
+def _swap(operand: tuple[OperandKind, str], parameter: str) -> tuple[OperandKind, str, str]:
+    kind, buffer = operand
+    return kind, parameter, buffer

@@ -1,0 +1,67 @@
+"""Placing a program's buffers: constants one after the other, activations by the placement solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from luciole.errors import InternalError
+from luciole.lower.placement import NORMAL, Item, PlacementProblem, check, solve
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Program, Region
+
+
+@dataclass(frozen=True)
+class ActivationSizes:
+    """How the arena divides: the peak of tensors alone, and what workspaces add to it."""
+
+    activation_bytes: int
+    workspace_bytes: int
+
+
+def plan_memory(program: Program) -> Program:
+    """The program with an offset for every buffer and the size of every region; says whether the arena is proven minimal."""
+    constants = program.in_region(WEIGHTS)
+    offsets, end = _pack(constants)
+    weights = replace(program.weights, size_bytes=end, lower_bound_bytes=end, is_optimal=True, method="packed")
+    buffers = program.in_region(ARENA)
+    problem = placement_problem(buffers)
+    placement = solve(problem, NORMAL)
+    if problems := check(problem, placement.offsets):
+        raise InternalError("the placement is wrong: " + "; ".join(problems))
+    offsets |= {b.name: o for b, o in zip(buffers, placement.offsets, strict=True)}
+    arena = replace(
+        program.arena,
+        size_bytes=placement.size_bytes,
+        lower_bound_bytes=placement.lower_bound_bytes,
+        is_optimal=placement.is_optimal,
+        method=placement.method,
+    )
+    return program.placed(offsets, _with(program.regions, weights, arena))
+
+
+def placement_problem(buffers: tuple[Buffer, ...]) -> PlacementProblem:
+    """The buffers of the arena as the solver sees them; the caller's steps come as the first and the last."""
+    return PlacementProblem(tuple(Item(b.name, b.size_bytes, b.alignment, b.first + 1, b.last + 1) for b in buffers), {})
+
+
+def activation_sizes(program: Program) -> ActivationSizes:
+    """The arena split as reports state it: the peak that tensors alone would need, and the rest, which is workspace."""
+    tensors = tuple(b for b in program.in_region(ARENA) if b.kind != "workspace")
+    if len(tensors) == len(program.in_region(ARENA)):
+        return ActivationSizes(program.arena.size_bytes, 0)
+    alone = solve(placement_problem(tensors), NORMAL).size_bytes
+    return ActivationSizes(alone, program.arena.size_bytes - alone)
+
+
+def _pack(buffers: tuple[Buffer, ...]) -> tuple[dict[str, int], int]:
+    offsets: dict[str, int] = {}
+    end = 0
+    for buffer in buffers:
+        end = -(-end // buffer.alignment) * buffer.alignment
+        offsets[buffer.name] = end
+        end += buffer.size_bytes
+    return offsets, end
+
+
+def _with(regions: tuple[Region, ...], *changed: Region) -> tuple[Region, ...]:
+    by_name = {r.name: r for r in changed}
+    return tuple(by_name.get(r.name, r) for r in regions)

@@ -30,8 +30,6 @@ DTYPE_CODES = {
 
 #: The options table of an operator, where it is not the operator's name in camel case with "Options" behind it.
 OPTIONS_TABLES = {
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "L2_POOL_2D": "Pool2DOptions",
@@ -41,9 +39,6 @@ OPTIONS_TABLES = {
     "MAXIMUM": "MaximumMinimumOptions",
     "MINIMUM": "MaximumMinimumOptions",
 }
-
-#: Operators whose builtin options are absent in files.
-WITHOUT_OPTIONS = {"LOGISTIC", "TANH", "RELU", "RELU6", "RELU_N1_TO_1", "CUSTOM"}
 
 ACTIVATIONS = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3, "tanh": 4, "sign_bit": 5}
 PADDINGS = {"SAME": 0, "VALID": 1}
@@ -303,12 +298,13 @@ def _dtype_code(dtype: str | int) -> int:
 
 
 def _options_table(node: OperatorSpec) -> str | None:
-    if node.options_table is not None:
+    """The name of the operator's options table; operators such as LOGISTIC have none."""
+    if node.options_table is not None or not isinstance(node.code, str):
         return node.options_table
-    if not isinstance(node.code, str) or node.code in WITHOUT_OPTIONS:
-        return None
-    camel = "".join(part.capitalize() for part in node.code.split("_"))
-    return OPTIONS_TABLES.get(node.code, f"{camel}Options")
+    if node.code in OPTIONS_TABLES:
+        return OPTIONS_TABLES[node.code]
+    wanted = f"{node.code.replace('_', '')}options".lower()
+    return next((name for name in vars(tflite.BuiltinOptions) if name.lower() == wanted), None)
 
 
 def _field_code(name: str, value: Any) -> Any:

@@ -41,7 +41,7 @@ ADDITION_LEFT_SHIFT = 20
 class Multiplier(NamedTuple):
     """The real number multiplier * 2**(shift - 31): a positive `shift` moves left.
 
-    The magnitude of `multiplier` is 0 or in [2**30, 2**31); for `mean_multiplier` it may be above 2**29 only.
+    The magnitude of `multiplier` is 0 or in [2**30, 2**31), but for `mean_multiplier`, where it may be less.
     """
 
     multiplier: int
@@ -102,33 +102,20 @@ def multiplier_arrays(pairs: Iterable[Multiplier]) -> tuple[Int32Array, Int32Arr
 def convolution_multiplier(
     input_scale: float, weight_scale: float, output_scale: float, rounding: Rounding = "tflite"
 ) -> Multiplier:
-    """Multiplier of one channel of conv2d, depthwise_conv2d or a per-channel fully connected layer.
+    """Multiplier of conv2d, depthwise_conv2d and fully connected layers, for one channel or for the whole tensor.
 
-    tflite: input_scale * weight_scale / output_scale in double, left to right (PopulateConvolutionQuantizationParams).
-    A per-tensor weight scale uses the same formula. onnx: the float32 number float32(input_scale * weight_scale) /
-    output_scale.
+    tflite: input_scale * weight_scale / output_scale in double, left to right, for one weight scale as for many. (Some
+    published TFLite sources round the product of the scales of a per-tensor fully connected layer to float32 first; the
+    TensorFlow Lite Micro that is our oracle does not, and large accumulators show it.)
+    onnx: the float32 number float32(input_scale * weight_scale) / output_scale.
     """
     if rounding == "onnx":
         return quantize_multiplier(_float32_quotient(_float32_product(input_scale, weight_scale), output_scale))
     return quantize_multiplier(input_scale * weight_scale / output_scale)
 
 
-def fully_connected_multiplier(
-    input_scale: float, weight_scale: float, output_scale: float, rounding: Rounding = "tflite"
-) -> Multiplier:
-    """Multiplier of a fully connected layer whose weights have one scale.
-
-    tflite: the product of scales is rounded to float32 first, then divided in double
-    (GetQuantizedConvolutionMultipler); weights with several scales use `convolution_multiplier` a channel instead.
-    onnx: as `convolution_multiplier`.
-    """
-    if rounding == "onnx":
-        return convolution_multiplier(input_scale, weight_scale, output_scale, rounding)
-    return quantize_multiplier(_float32_product(input_scale, weight_scale) / output_scale)
-
-
 def addition_multipliers(first_scale: float, second_scale: float, output_scale: float) -> AdditionMultipliers:
-    """Multipliers of a quantized addition, in double (TFLite Micro's add; rounding `tflite` or `tflite-single`).
+    """Multipliers of a quantized addition or subtraction, in double (roundings `tflite` and `tflite-single`).
 
     With s = 2 * max(first_scale, second_scale): first_scale / s, second_scale / s and s / (2**20 * output_scale);
     y = M_output(M_first((a - za) << 20) + M_second((b - zb) << 20)) + zy, where each M is a `requantize`.
@@ -139,19 +126,6 @@ def addition_multipliers(first_scale: float, second_scale: float, output_scale: 
         quantize_multiplier(first_scale / common),
         quantize_multiplier(second_scale / common),
         quantize_multiplier(common / ((1 << ADDITION_LEFT_SHIFT) * output_scale)),
-    )
-
-
-def subtraction_multipliers(first_scale: float, second_scale: float, output_scale: float) -> AdditionMultipliers:
-    """Multipliers of a quantized subtraction: those of `addition_multipliers`, but each quotient rounded to float32.
-
-    TFLite Micro's sub computes them in float32, its add in double. y = M_output(M_first(...) - M_second(...)) + zy.
-    """
-    common = 2 * max(first_scale, second_scale)
-    return AdditionMultipliers(
-        quantize_multiplier(_float32_quotient(first_scale, common)),
-        quantize_multiplier(_float32_quotient(second_scale, common)),
-        quantize_multiplier(_float32_quotient(common, (1 << ADDITION_LEFT_SHIFT) * output_scale)),
     )
 
 
@@ -169,7 +143,7 @@ def mean_multiplier(input_scale: float, output_scale: float, count: int) -> Mult
     """Multiplier of a quantized mean over `count` elements: `rescaling_multiplier` divided by the count in integers.
 
     (M, e) = rescaling_multiplier(...); s = min(floor(log2(count)), 32, 31 + e); M' = (M << s) // count, e' = e - s
-    (TFLite's QuantizedMeanOrSum). M' is above 2**29, not always above 2**30. y = requantize(sum - count * zx, M', e') +
+    (TFLite's QuantizedMeanOrSum). M' may be below 2**30. y = requantize(sum - count * zx, M', e') +
     zy. Raises `ValueError` when `count` is not positive.
     """
     if count < 1:
@@ -182,11 +156,11 @@ def mean_multiplier(input_scale: float, output_scale: float, count: int) -> Mult
 def leaky_relu_multipliers(input_scale: float, output_scale: float, alpha: float) -> tuple[Multiplier, Multiplier]:
     """Multipliers of leaky relu for x >= 0 and for x < 0.
 
-    float32(input_scale / output_scale) and float32(float32(input_scale * alpha) / output_scale): TFLite Micro computes
-    both in float32. `alpha` may be negative or above one.
+    input_scale / output_scale and input_scale * float32(alpha) / output_scale, both in double. `alpha` may be negative
+    or above one.
     """
-    identity = quantize_multiplier(_float32_quotient(input_scale, output_scale))
-    return identity, quantize_multiplier(_float32_quotient(_float32_product(input_scale, alpha), output_scale))
+    slope = input_scale * float(np.float32(alpha)) / output_scale
+    return rescaling_multiplier(input_scale, output_scale), quantize_multiplier(slope)
 
 
 def activation_range(

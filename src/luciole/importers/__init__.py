@@ -18,6 +18,10 @@ def load_model(path: Path | str) -> Graph:
 
     path = Path(path)
     data = read_file(path)
+    if path.suffix == ".graph":
+        from luciole.graph.text import load_graph
+
+        return load_graph(path)
     if is_tflite(data):
         from luciole.importers.tflite.build import load_tflite
 

@@ -95,11 +95,20 @@ class _Build:
 
     def finish(self) -> Graph:
         """The graph with its outputs, without the constants that rules have read into attributes."""
-        for index in self.model.outputs:
-            self.g.output(self.model.tensors[index].name, self._operand(index))
+        taken: set[str] = set()
+        results = [self._operand(index) for index in self.model.outputs]
+        for index, value in zip(self.model.outputs, results, strict=True):
+            name = base = self.model.tensors[index].name
+            number = 1
+            while name in taken:  # the same tensor may be several outputs
+                number += 1
+                name = f"{base}#{number}"
+            taken.add(name)
+            self.g.output(name, value)
         graph = self.g.graph
+        kept = set(results)
         for value in graph.constants:
-            if not graph.use_count(value):
+            if not value.users and value not in kept:
                 graph.erase_constant(value)
         return graph
 

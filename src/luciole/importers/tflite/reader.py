@@ -24,6 +24,7 @@ from luciole.ir.types import MAXIMUM_ELEMENTS, Array, Shape
 MAXIMUM_OPERATORS = 50_000
 MAXIMUM_TENSORS = 200_000
 MAXIMUM_SUBGRAPHS = 10_000
+MAXIMUM_INPUTS = 4096  # and as many outputs
 MAXIMUM_RANK = 8
 
 #: Types of constants that numpy can hold, by the file's name for them.
@@ -105,8 +106,8 @@ class _Reading:
             description=root.text(schema.ModelField.DESCRIPTION, "description"),
             tensors=tuple(tensors),
             operators=tuple(operators),
-            inputs=self._indices(graph, schema.SubGraphField.INPUTS, "inputs", len(tensors)),
-            outputs=self._indices(graph, schema.SubGraphField.OUTPUTS, "outputs", len(tensors)),
+            inputs=self._ends(graph, schema.SubGraphField.INPUTS, "inputs", len(tensors)),
+            outputs=self._ends(graph, schema.SubGraphField.OUTPUTS, "outputs", len(tensors)),
         )
 
     def _buffer_span(self, table: Table) -> tuple[int, int]:
@@ -300,6 +301,14 @@ class _Reading:
                     f"{table.path}.{name} refers to tensor {index}, but the file has {tensor_count} tensors",
                     self.buffer.location,
                 )
+        return indices
+
+    def _ends(self, graph: Table, slot: int, name: str, tensor_count: int) -> tuple[int, ...]:
+        """The inputs or outputs of the model."""
+        indices = self._indices(graph, slot, name, tensor_count)
+        if len(indices) > MAXIMUM_INPUTS:
+            message = f"the model has {len(indices)} {name}; the limit is {MAXIMUM_INPUTS}"
+            raise CompileError.of("too-large", message, self.buffer.location, exit_code=EXIT_UNSUPPORTED)
         return indices
 
     def _options(self, operator: Table) -> Mapping[str, Option]:

@@ -218,6 +218,33 @@ def test_multipliers_of_accumulators_are_computed_in_double(code: str, per_chann
     assert float32_product_differs > 0
 
 
+@pytest.mark.parametrize("exponent", [-36, -34, -33, -32, -31, -30, -24, -2, 0, 1, 3, 8, 15])
+@pytest.mark.parametrize("fraction", [1.0, 1.3, 1.99])
+def test_multipliers_of_any_size(exponent: int, fraction: float) -> None:
+    """Below 2**-32 every result is the zero point; above one the accumulator moves left and wraps in 32 bits."""
+    zx, zw = Quant.per_tensor(2.0**-20, 3), Quant.per_tensor(fraction * 2.0**-20)
+    zy = Quant.per_tensor(2.0 ** (-40 - exponent), 7)
+    edges = np.array([0, 1, -1, 5, 255, 1 << 16, (1 << 29) + 12345, 1 << 30, (1 << 31) - 1, -(1 << 31), -(1 << 30) - 1])
+    bias = np.concatenate([edges, np.random.default_rng(0).integers(-(1 << 31), 1 << 31, 200)]).astype(np.int32)
+    shape = (bias.size, 1, 1, 1)
+    x = np.full((1, 1, 1, 1), 3, np.int8)
+    golden = run(
+        "CONV_2D",
+        [
+            tensor("x", x.shape, zx),
+            tensor("w", shape, zw, np.zeros(shape, np.int8)),
+            tensor("b", bias.shape, None, bias),
+        ],
+        tensor("y", (1, 1, 1, bias.size), zy),
+        [x],
+        stride_h=1,
+        stride_w=1,
+    )
+    multiplier = arithmetic.convolution_multiplier(zx.scale, zw.scale, zy.scale)
+    assert multiplier.shift == (exponent + 1 if exponent >= -32 else 0)
+    assert_same(golden.reshape(-1), reference.finish(bias, *multiplier, zy, "none"))
+
+
 #: Ratios of scales that put many results on or near a half.
 RATIOS = (0.1, 0.2, 0.25, 1 / 3, 0.5, 0.7, 0.75, 1.0, 1.5, 2.0, 3.0)
 LEFT_GRID = np.repeat(np.arange(-128, 128, dtype=np.int8), 256).reshape(1, -1)

@@ -6,8 +6,7 @@ operators (rounding `onnx`). Scales are float32 values held as Python floats; a 
 multiplier and a power of two at compile time, so that no float decides anything at run time.
 
 Every rounding is applied the same way: ``requantize(accumulator, multiplier, shift, rounding) + zero_point``, then a
-clamp. The formula of the multiplier belongs to the operator: `convolution_multiplier`, `fully_connected_multiplier`,
-`addition_multipliers`, ...
+clamp. The formula of the multiplier belongs to the operator: `convolution_multiplier`, `addition_multipliers`, ...
 """
 
 from __future__ import annotations

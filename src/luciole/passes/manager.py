@@ -182,7 +182,7 @@ class PassContext:
     # Running passes
 
     def run_pass(self, graph: Graph, step: GraphPass) -> int:
-        """Run one pass on a graph; the number of changes. Raises `InternalError` with its name when it breaks the graph."""
+        """Run one pass; the number of changes. Raises `InternalError` with the pass's name when it breaks the graph."""
         if _is_named(step.name, self.options.print_before):
             self.write(f"# before {step.name}\n{render_graph(graph).text}")
         with self.measure(step.name):

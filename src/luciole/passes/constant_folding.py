@@ -1,0 +1,47 @@
+"""Computing at compile time what is known then."""
+
+from __future__ import annotations
+
+from luciole.graph.core import Graph, Operator
+from luciole.graph.interpret import compute_operator
+from luciole.graph.rewrite import RuleCounter, remove_unused
+from luciole.passes.manager import graph_pass
+
+#: A result of more bytes than its operands is folded up to this size only: it would take flash to save a little time.
+MAXIMUM_GROWN_BYTES = 1024
+
+
+@graph_pass
+def fold_constants(graph: Graph, counter: RuleCounter) -> int:
+    """Replace operators over constants by their results, unless the result is large and larger than the operands.
+
+        const %a = [1, 2, 3, 4]
+        %0 = reshape(%a, shape=[2, 2])        ->        const %0 = [1, 2, 3, 4]
+
+    Outputs are left to be computed: an output is memory that the model writes.
+    """
+    changes = 0
+    index = 0
+    while index < len(graph.operators) and not counter.is_exhausted:
+        op = graph.operators[index]
+        if not _can_fold(graph, op):
+            index += 1
+            continue
+        arrays = {value: value.data for value in op.operands if value.data is not None}
+        results = graph.results(op)
+        for value, data in zip(results, compute_operator(op, arrays), strict=True):
+            folded = graph.add_constant(data.copy(), value.type.quant, value.name)
+            graph.redirect(value, folded)
+        counter.count("fold_constant", f"{op} {op.location}".rstrip(), f"{', '.join(map(str, results))}")
+        graph.erase(op)
+        remove_unused(graph, op.operands)
+        changes += 1
+    return changes
+
+
+def _can_fold(graph: Graph, op: Operator) -> bool:
+    results = graph.results(op)
+    if not all(value.is_constant for value in op.operands) or any(map(graph.is_output, results)):
+        return False
+    size = sum(value.type.size_bytes for value in results)
+    return size <= max(MAXIMUM_GROWN_BYTES, sum(value.type.size_bytes for value in op.operands))

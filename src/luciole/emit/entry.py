@@ -1,0 +1,158 @@
+"""The bundle's entry functions from a program: what every back end must print.
+
+<prefix>_init(model, arena, size)    checks the arena and remembers it
+<prefix>_run(model)                  one call a layer, in order
+<prefix>_input..., <prefix>_output...(model)   pointers into the arena (or, for a constant output, into the weights)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from luciole.ir.target import Target
+from luciole.program.core import ARENA, Buffer, Program
+
+#: The status values of the C interface, in order; the header prints them as an enumeration.
+STATUSES = ("OK", "ERROR_ARENA_SIZE", "ERROR_ARENA_ALIGN", "ERROR_ARENA_NULL")
+
+
+@dataclass(frozen=True)
+class Port:
+    """A model input or output: its C name (`input`, or `input_<name>` where there are several), and where it lies."""
+
+    function: str
+    macro: str
+    name: str
+    buffer: Buffer
+    index: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of `run`: the function, its pointer arguments as (region, offset), its scalars, and what it stands for."""
+
+    function: str
+    pointers: tuple[tuple[str, int], ...]
+    scalars: tuple[int, ...]
+    location: str
+
+
+def c_identifier(text: str, limit: int = 31) -> str:
+    """`text` made of `[a-z0-9_]`, not starting with a digit, at most `limit` characters; empty text gives `model`."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:limit].strip("_")
+    if not name:
+        return "model"
+    return name if not name[0].isdigit() else f"m{name}"[:limit]
+
+
+def kernel_function(prefix: str, kernel: str) -> str:
+    """The name of a kernel's function in a bundle."""
+    return f"{prefix}_{kernel}"
+
+
+def ports(prefix: str, kind: str, entries: tuple[tuple[str, object, Buffer], ...]) -> tuple[Port, ...]:
+    """The accessors of a model's inputs or outputs; several get their names made C-safe and unique."""
+    if len(entries) == 1:
+        return (Port(f"{prefix}_{kind}", f"{prefix}_{kind}".upper(), entries[0][0], entries[0][2], 0),)
+    taken: set[str] = set()
+    found = []
+    for index, (name, _, buffer) in enumerate(entries):
+        safe = c_identifier(name)
+        unique = safe if safe not in taken else f"{safe[:27]}_{index}"
+        taken.add(unique)
+        found.append(Port(f"{prefix}_{kind}_{unique}", f"{prefix}_{kind}_{unique}".upper(), name, buffer, index))
+    return tuple(found)
+
+
+def layers(program: Program, prefix: str) -> tuple[Layer, ...]:
+    """The calls that `run` makes."""
+    found = []
+    for instruction in program.instructions:
+        pointers = []
+        for operand in instruction.operands:
+            buffer = program.buffers[operand.buffer]
+            assert buffer.offset is not None
+            pointers.append((buffer.region, buffer.offset))
+        function = kernel_function(prefix, instruction.kernel)
+        found.append(Layer(function, tuple(pointers), instruction.scalars, instruction.location.node))
+    return tuple(found)
+
+
+def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
+    """A module with the entry functions; kernels and weights are external to it."""
+    size_type = f"i{8 * target.pointer_bytes}"
+    lines = [
+        f"@{prefix}_weights = external hidden constant [{max(1, program.weights.size_bytes)} x i8], align {program.weights.alignment}"
+    ]
+    calls = layers(program, prefix)
+    for function, layer in {layer.function: layer for layer in calls}.items():
+        types = ["ptr"] * len(layer.pointers) + ["i32"] * len(layer.scalars)
+        lines.append(f"declare hidden void @{function}({', '.join(types)})")
+    lines += _init_llvm(program, prefix, size_type)
+    lines += _run_llvm(prefix, calls)
+    for port in (*ports(prefix, "input", program.inputs()), *ports(prefix, "output", program.outputs())):
+        lines += _accessor_llvm(prefix, port)
+    return "\n".join(lines) + "\n"
+
+
+def _init_llvm(program: Program, prefix: str, size_type: str) -> list[str]:
+    arena = program.arena
+    return [
+        f'define i32 @{prefix}_init(ptr %model, ptr %arena, {size_type} %size) nounwind "no-builtins" section ".text.{prefix}_init" {{',
+        "  %absent = icmp eq ptr %arena, null",
+        "  br i1 %absent, label %null, label %present",
+        "null:",
+        f"  ret i32 {STATUSES.index('ERROR_ARENA_NULL')}",
+        "present:",
+        f"  %small = icmp ult {size_type} %size, {arena.size_bytes}",
+        "  br i1 %small, label %too_small, label %fits",
+        "too_small:",
+        f"  ret i32 {STATUSES.index('ERROR_ARENA_SIZE')}",
+        "fits:",
+        f"  %address = ptrtoint ptr %arena to {size_type}",
+        f"  %low = and {size_type} %address, {arena.alignment - 1}",
+        f"  %odd = icmp ne {size_type} %low, 0",
+        "  br i1 %odd, label %misaligned, label %good",
+        "misaligned:",
+        f"  ret i32 {STATUSES.index('ERROR_ARENA_ALIGN')}",
+        "good:",
+        "  store ptr %arena, ptr %model",
+        f"  ret i32 {STATUSES.index('OK')}",
+        "}",
+    ]
+
+
+def _run_llvm(prefix: str, calls: tuple[Layer, ...]) -> list[str]:
+    lines = [
+        f'define i32 @{prefix}_run(ptr %model) nounwind "no-builtins" section ".text.{prefix}_run" {{',
+        "  %arena = load ptr, ptr %model",
+    ]
+    for index, layer in enumerate(calls):
+        arguments = []
+        for number, (region, offset) in enumerate(layer.pointers):
+            base = "%arena" if region == ARENA else f"@{prefix}_weights"
+            lines.append(f"  %p{index}.{number} = getelementptr i8, ptr {base}, i32 {offset}")
+            arguments.append(f"ptr %p{index}.{number}")
+        arguments += [f"i32 {scalar}" for scalar in layer.scalars]
+        lines.append(f"  call void @{layer.function}({', '.join(arguments)})")
+    return [*lines, f"  ret i32 {STATUSES.index('OK')}", "}"]
+
+
+def _accessor_llvm(prefix: str, port: Port) -> list[str]:
+    base = "%arena" if port.buffer.region == ARENA else f"@{prefix}_weights"
+    return [
+        f'define ptr @{port.function}(ptr %model) nounwind "no-builtins" section ".text.{port.function}" {{',
+        "  %arena = load ptr, ptr %model",
+        f"  %data = getelementptr i8, ptr {base}, i32 {port.buffer.offset}",
+        "  ret ptr %data",
+        "}",
+    ]
+
+
+def print_weights_llvm(program: Program, prefix: str) -> str:
+    """A module of one constant: the weights."""
+    blob = program.weights_blob() or b"\0"
+    text = "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in blob)
+    section = f'section ".rodata.{prefix}_weights"'
+    return f'@{prefix}_weights = hidden constant [{len(blob)} x i8] c"{text}", {section}, align {program.weights.alignment}\n'

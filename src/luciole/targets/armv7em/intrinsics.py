@@ -1,0 +1,72 @@
+"""Instructions of the DSP extension that kernels name, each with its meaning.
+
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings in C are those of
+the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
+"""
+
+from __future__ import annotations
+
+from luciole.ir.types import DType
+from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
+from luciole.kernel.core import Expr, clamp
+
+I16, I32, I64, U32 = DType.I16, DType.I32, DType.I64, DType.U32
+
+#: The feature word of targets that have these instructions, and the C macro that says so.
+DSP = "dsp"
+
+
+def low_half(value: Expr) -> Expr:
+    """Bits 0..15 as a signed number."""
+    return value.cast(I16).cast(I32)
+
+
+def high_half(value: Expr) -> Expr:
+    """Bits 16..31 as a signed number."""
+    return value >> 16
+
+
+def rotated_by_8(value: Expr) -> Expr:
+    """The word rotated right by one byte; folds into SXTB16 and SXTAB16."""
+    bits = value.cast(U32)
+    return ((bits >> 8) | (bits << 24)).cast(I32)
+
+
+def packed_halves(low: Expr, high: Expr) -> Expr:
+    """Two halves in one word; `low` is cut to 16 bits."""
+    return ((low.cast(U32) & 0xFFFF) | (high.cast(U32) << 16)).cast(I32)
+
+
+def _low_byte(value: Expr) -> Expr:
+    return value.cast(DType.I8).cast(I32)
+
+
+@define_intrinsic("smlad", I32, feature=DSP, c="__smlad({a}, {b}, {accumulator})", llvm="llvm.arm.smlad", a=I32, b=I32, accumulator=I32)
+def smlad(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
+    """accumulator + a.low * b.low + a.high * b.high, wrapping."""
+    return accumulator + low_half(a) * low_half(b) + high_half(a) * high_half(b)
+
+
+@define_intrinsic("sxtb16", I32, feature=DSP, c="__sxtb16({a})", llvm="llvm.arm.sxtb16", a=I32)
+def sxtb16(k: IntrinsicBuilder, a: Expr) -> Expr:
+    """Bytes 0 and 2 of a word, each sign-extended to a half."""
+    return packed_halves(_low_byte(a), _low_byte(a >> 16))
+
+
+@define_intrinsic("sxtab16", I32, feature=DSP, c="__sxtab16({halves}, {a})", llvm="llvm.arm.sxtab16", halves=I32, a=I32)
+def sxtab16(k: IntrinsicBuilder, halves: Expr, a: Expr) -> Expr:
+    """Bytes 0 and 2 of a word, sign-extended, added to the two halves of another."""
+    return packed_halves(low_half(halves) + _low_byte(a), high_half(halves) + _low_byte(a >> 16))
+
+
+@define_intrinsic("smmlar", I32, a=I32, b=I32, accumulator=I32)
+def smmlar(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
+    """accumulator + a * b / 2**32, rounded to nearest, halves up. Back ends match the instruction from this form."""
+    addend = (accumulator.cast(U32).cast(I64) << 32) | (1 << 31)
+    return ((a.cast(I64) * b.cast(I64) + addend) >> 32).cast(I32)
+
+
+@define_intrinsic("saturate_byte", I32, feature=DSP, c="__ssat({value}, 8)", value=I32)
+def saturate_byte(k: IntrinsicBuilder, value: Expr) -> Expr:
+    """value moved into -128..127 (SSAT)."""
+    return clamp(value, -128, 127)

@@ -7,8 +7,6 @@ import itertools
 import pytest
 
 from luciole.lower.placement import (
-    FAST,
-    Effort,
     Forbidden,
     Item,
     Placement,
@@ -211,19 +209,12 @@ def test_padding_of_an_aligned_item_is_used_by_others() -> None:
     assert placement.is_optimal
 
 
-def test_the_gap_is_stated_when_no_work_is_allowed() -> None:
-    # First fit and best fit miss the bound here by any of their orders; no further work is granted.
-    items = tuple(
-        Item(f"item{index}", size, 1, first, last)
-        for index, (size, first, last) in enumerate(
-            [(3, 0, 1), (2, 1, 2), (3, 2, 3), (1, 1, 2), (3, 0, 0), (3, 3, 3), (2, 0, 3)]
-        )
-    )
-    placement = solve(PlacementProblem(items), Effort(exact_work=0, hill_climb_work=0))
-    assert check(PlacementProblem(items), placement.offsets) == ()
-    assert placement.gap_bytes == placement.size_bytes - placement.lower_bound_bytes
-    assert placement.is_optimal == (placement.gap_bytes == 0)
-    assert solve(PlacementProblem(items), FAST).is_optimal
+def test_padding_of_the_highest_item_is_saved_when_sizes_differ() -> None:
+    # Only an item of 65 bytes at the top, whose three bytes of padding nobody needs, meets the bound.
+    items = tuple(Item(f"item{index}", 64 + index % 2, 4, 0, 1) for index in range(40))
+    placement = _solved(PlacementProblem(items))
+    assert placement.size_bytes == 20 * 64 + 20 * 68 - 3
+    assert placement.is_optimal
 
 
 @pytest.mark.parametrize(

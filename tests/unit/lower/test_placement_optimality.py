@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luciole.lower.placement import NORMAL, Effort, Item, PlacementProblem, check, lower_bound, solve
+from luciole.lower.placement import Effort, Item, PlacementProblem, check, lower_bound, solve
 from luciole.lower.placement.exact import Budget, find_placement, peel
 from luciole.lower.placement.intervals import (
     build_table,
@@ -223,18 +223,14 @@ def test_extremes_of_overlap_and_span_match_all_differences(
     assert least_span(size_a, size_b, intervals) == min(spans)
 
 
-def test_normal_effort_proves_that_a_bound_cannot_be_met() -> None:
-    # Sizes 3, 3 and 2 of four steps: every step has at most 6 live bytes, but no placement of 6 exists.
-    items = (
-        Item("a", 3, 1, 0, 1),
-        Item("b", 2, 1, 1, 2),
-        Item("c", 3, 1, 2, 3),
-        Item("d", 1, 1, 1, 2),
-        Item("e", 3, 1, 0, 0),
-        Item("f", 3, 1, 3, 3),
-        Item("g", 2, 1, 0, 3),
+def test_exact_search_raises_the_bound_where_the_live_sum_cannot_be_met() -> None:
+    lives = [(4, 0, 2), (2, 0, 1), (1, 2, 4), (1, 2, 5), (3, 3, 5), (1, 3, 4), (2, 5, 6), (2, 6, 6), (2, 6, 6)]
+    problem = PlacementProblem(
+        tuple(Item(f"item{index}", size, 1, first, last) for index, (size, first, last) in enumerate(lives))
     )
-    problem = PlacementProblem(items)
-    placement = solve(problem, NORMAL)
-    assert placement.is_optimal
-    assert placement.size_bytes == _optimum(problem)
+    assert lower_bound(problem) == 6
+    assert _optimum(problem) == 7
+    hasty = solve(problem, Effort(exact_work=0, hill_climb_work=0))
+    assert (hasty.size_bytes, hasty.lower_bound_bytes, hasty.gap_bytes, hasty.is_optimal) == (7, 6, 1, False)
+    patient = solve(problem)
+    assert (patient.size_bytes, patient.lower_bound_bytes, patient.gap_bytes, patient.is_optimal) == (7, 7, 0, True)

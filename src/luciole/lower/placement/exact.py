@@ -24,7 +24,8 @@ from luciole.lower.placement.model import Model, SearchSpace, build_model, build
 from luciole.lower.placement.portfolio import blocked_intervals, fixed_offsets
 
 _FIRST_SHARE = 20_000
-"""Work granted to each preference order in the first round; every round grants more."""
+"""Least work granted to each preference order in the first round (enough for two straight descents in any case);
+every round grants more."""
 
 _GROWTH = 4
 
@@ -164,7 +165,8 @@ def _search_by_turns(
 ) -> Answer:
     """Search with one preference order after the other, each round with more work."""
     preferences = preference_orders(table, model)
-    share = _FIRST_SHARE
+    descent = len(model.bodies) ** 2 + 2 * len(model.pairs)
+    share = max(_FIRST_SHARE, 2 * descent)
     while budget.left > 0:
         for preference in preferences:
             part = budget.part(share)
@@ -215,8 +217,9 @@ def preference_orders(table: ConflictTable, model: Model) -> list[list[int]]:
 class _State:
     """A partial placement. `lowest[i]` is the lowest offset left to body i, -1 once it is placed.
 
-    `latest` are the offsets above which the counted bodies of a section must not all lie, lest they exceed the limit.
-    `choices` are the (offset, body) still to try, the best last.
+    `latest` are the offsets above which the unplaced counted bodies of a section must not all lie, lest they exceed the
+    limit; the highest of them may be short of its share by its padding, and then so much is added. `choices` are the
+    (offset, body) still to try, the best last.
     """
 
     lowest: list[int]
@@ -234,9 +237,7 @@ def search(space: SearchSpace, limit_bytes: int, preference: Sequence[int], budg
         lowest_allowed(blocked, 0, alignment)
         for blocked, alignment in zip(space.blocked, space.alignments, strict=True)
     ]
-    latest = [
-        limit_bytes + padding - need for padding, need in zip(space.section_padding, space.section_need, strict=True)
-    ]
+    latest = [limit_bytes - need for need in space.section_need]
     impossible = _IMPOSSIBLE if space.is_complete else _UNDECIDED
     if any(offset + size > limit_bytes for offset, size in zip(lowest, space.sizes, strict=True)):
         return impossible
@@ -292,10 +293,11 @@ def _list_choices(
 ) -> list[tuple[int, int]]:
     """The (offset, body) that may come next, the preferred one last; none if something no longer fits."""
     lowest, level, latest = state.lowest, state.level, state.latest
-    reach, rank, twin, sections = space.reach, space.rank, space.twin, space.sections
+    reach, rank, twin, sections, padding = space.reach, space.rank, space.twin, space.sections, space.padding
     found: list[tuple[int, int, int]] = []
     end = strictest = limit_bytes + 1
     beginnings = [end] * len(latest)
+    paddings = [0] * len(latest)
     for body in state.unplaced:
         own = lowest[body]
         start = own
@@ -308,6 +310,9 @@ def _list_choices(
         for section in sections[body]:
             if start < beginnings[section]:
                 beginnings[section] = start
+        if padding[body]:
+            for section in sections[body]:
+                paddings[section] = max(paddings[section], padding[body])
         if start == level and rank[body] < state.rank:
             continue
         if twin[body] >= 0 and lowest[twin[body]] >= 0:
@@ -317,11 +322,11 @@ def _list_choices(
         found.append((start, preference[body], body))
     # Rule 4: of each section one counted body begins at or below the latest start, and the next body, below which
     # none of those to come begins, lies at or below the latest start of every section.
-    for beginning, last in zip(beginnings, latest, strict=True):
+    for beginning, last, missing in zip(beginnings, latest, paddings, strict=True):
         if beginning <= limit_bytes:
-            if beginning > last:
+            if beginning > last + missing:
                 return []
-            strictest = min(strictest, last)
+            strictest = min(strictest, last + missing)
     found = [entry for entry in found if entry[0] <= strictest and entry[0] < end]
     found.sort(reverse=True)
     return [(start, body) for start, _, body in found]

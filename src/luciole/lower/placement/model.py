@@ -125,8 +125,8 @@ class SearchSpace:
     twin: an earlier body that could change places with this one, or -1.
     sections: those that count this body.
     shares: what it adds to the sum of each of these, in bytes.
-    section_need: bytes above their lowest start that the counted bodies of a section occupy.
-    section_padding: what may be missing from that sum because the highest body needs no padding.
+    padding: the most by which a share exceeds the bytes that the body has in that section.
+    section_need: the sum of the shares, bytes that the counted bodies of a section occupy if all are padded.
     is_complete: no placement of the model is lost; a search without result proves that there is none.
     """
 
@@ -140,8 +140,8 @@ class SearchSpace:
     twin: tuple[int, ...]
     sections: tuple[tuple[int, ...], ...]
     shares: tuple[tuple[int, ...], ...]
+    padding: tuple[int, ...]
     section_need: tuple[int, ...]
-    section_padding: tuple[int, ...]
     is_complete: bool
 
 
@@ -179,8 +179,8 @@ def build_search_space(table: ConflictTable, model: Model) -> SearchSpace:
         twin=_find_twins(model),
         sections=tuple(tuple(section for section, _ in entry) for entry in sections.counted),
         shares=tuple(tuple(size for _, size in entry) for entry in sections.counted),
+        padding=sections.padding,
         section_need=sections.need,
-        section_padding=sections.padding,
         is_complete=is_complete and is_acyclic,
     )
 
@@ -244,7 +244,7 @@ class _Sections:
         granularity = min((body.alignment for body in model.bodies), default=1)
         counted: list[list[tuple[int, int]]] = [[] for _ in model.bodies]
         need: list[int] = []
-        padding: list[int] = []
+        padding = [0] * len(model.bodies)
         for section, live in enumerate(live_sets(table.items, sorted(body_of))):
             sizes: dict[int, int] = {}
             for index in live:
@@ -260,8 +260,8 @@ class _Sections:
             }
             total, chosen = best_subset(weights, exclusive)
             need.append(total)
-            padding.append(max((weights[body] - sizes[body] for body in chosen), default=0))
             for body in chosen:
+                padding[body] = max(padding[body], weights[body] - sizes[body])
                 counted[body].append((section, weights[body]))
         return _Sections(
             tuple(tuple(entry) for entry in counted),

@@ -20,7 +20,7 @@ from luciole.lower.placement.problem import Placement, PlacementProblem, placeme
 class Effort:
     """How much work to spend on a problem that the portfolio does not solve.
 
-    Units are visits of an item or of one of its conflicts; ten million take a few seconds.
+    Units are visits of an item or of one of its conflicts; two million take about a second.
     """
 
     exact_work: int
@@ -31,11 +31,11 @@ class Effort:
 FAST = Effort(exact_work=400_000, hill_climb_work=200_000)
 """About a quarter of a second at most."""
 
-NORMAL = Effort(exact_work=4_000_000, hill_climb_work=2_000_000)
+NORMAL = Effort(exact_work=3_000_000, hill_climb_work=1_500_000)
 """About two seconds at most."""
 
 THOROUGH = Effort(exact_work=100_000_000, hill_climb_work=20_000_000)
-"""About half a minute at most."""
+"""About a minute at most."""
 
 
 def solve(problem: PlacementProblem, effort: Effort = NORMAL) -> Placement:
@@ -63,7 +63,7 @@ def _improve(table: ConflictTable, best: Attempt, bound: int, effort: Effort) ->
 
     A first round of exact search settles small problems and those that it finds easy, before the hill climb.
     """
-    first = effort.exact_work // 4
+    first = effort.exact_work // 8
     best, bound = _bisect(table, best, bound, Budget(first))
     if placement_size(table.items, best.offsets) > bound:
         best = hill_climb(table, best, bound, effort.hill_climb_work, effort.seed)
@@ -74,6 +74,7 @@ def _improve(table: ConflictTable, best: Attempt, bound: int, effort: Effort) ->
 def _bisect(table: ConflictTable, best: Attempt, bound: int, budget: Budget) -> tuple[Attempt, int]:
     """Halve the gap between bound and size by exact search until they meet or the budget is spent.
 
+    Each search may spend three quarters of what is left; the first one, at the bound itself, is the most likely to end.
     A limit for which the search ends without an answer is passed over: a smaller placement than that may exist, but
     the work goes to larger limits, where more is found.
     """
@@ -81,7 +82,7 @@ def _bisect(table: ConflictTable, best: Attempt, bound: int, budget: Budget) -> 
     size = placement_size(table.items, best.offsets)
     limit = bound
     while hopeful < size and budget.left > 0:
-        part = budget.part(budget.left // 2 + 1)
+        part = budget.part(budget.left - budget.left // 4)
         granted = part.left
         answer = find_placement(table, limit, part)
         budget.spend(granted - part.left)

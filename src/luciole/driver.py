@@ -1,0 +1,54 @@
+"""From a model file to a bundle: the table of contents of the compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from luciole.bundle import Bundle, assemble_bundle
+from luciole.compilation import Compilation
+from luciole.graph.core import Graph
+from luciole.importers import load_model
+from luciole.ir.target import Target
+from luciole.lower.lower import LoweringOptions, lower
+from luciole.lower.order import order_operators
+from luciole.lower.plan import plan_memory
+from luciole.lower.schedule import schedule_kernels
+from luciole.options import Options
+from luciole.passes.manager import DeveloperOptions, PassContext
+from luciole.passes.pipeline import OPTIMIZE
+from luciole.program.core import Program
+
+
+def compile_model(source: Path, options: Options, developer: DeveloperOptions = DeveloperOptions()) -> Bundle:
+    """The bundle of a model file.
+
+    Raises `CompileError` for what is wrong with the model or does not fit the budget, `ToolError` for a missing program, and
+    `InternalError` for a bug of ours, with a folder that reproduces it.
+    """
+    with Compilation(source, options, developer) as run:
+        program = build_program(run)
+        run.check_ram(program)
+        bundle = run("bundle", assemble_bundle, program, run.target, run.identity, options)
+        run.check_flash(bundle)
+        return bundle
+
+
+def build_program(run: Compilation) -> Program:
+    """All stages up to a program whose kernels are ready to be printed."""
+    graph = run("import", load_model, run.source)
+    graph = run("optimize", optimize, graph, run.passes)
+    program = run("lower", lower_ordered, graph, run.target, run.lowering)
+    program = run("plan", plan_memory, program)
+    return run("schedule", schedule_kernels, program, run.target)
+
+
+def optimize(graph: Graph, passes: PassContext) -> Graph:
+    """The graph after all passes that any target wants."""
+    passes.run_pipeline(graph, OPTIMIZE)
+    return graph
+
+
+def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Program:
+    """The program in the order of execution that needs the least memory."""
+    order_operators(graph)
+    return lower(graph, target, options)

@@ -1,0 +1,19 @@
+"""Kernels made fit for a target: what its cores lack is replaced by what they have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from luciole.ir.target import Target
+from luciole.kernel.transform import expand_long_multiply
+from luciole.program.core import Program
+
+
+def schedule_kernels(program: Program, target: Target) -> Program:
+    """The same program with its kernels rewritten for the target.
+
+    Cores without a 32x32 -> 64 multiply get one made of 16-bit parts, so that no helper function is called.
+    """
+    if target.has("long_multiply"):
+        return program
+    return replace(program, kernels={name: expand_long_multiply(kernel) for name, kernel in program.kernels.items()})

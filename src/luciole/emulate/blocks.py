@@ -8,7 +8,7 @@ bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from luciole.emulate.cores import Family
 from luciole.emulate.loader import LoadedObject
@@ -38,7 +38,7 @@ def count_instructions(family: Family, code: bytes) -> int:
     return count
 
 
-@dataclass
+@dataclass(frozen=True)
 class Interval:
     """A stretch of execution: blocks of the measured function, and then of what it calls once.
 
@@ -48,45 +48,9 @@ class Interval:
         callee: the first address outside it, None while there is none.
     """
 
-    blocks: dict[Block, tuple[int, int]] = field(default_factory=dict)
-    site: int = 0
-    callee: int | None = None
-
-
-@dataclass
-class BlockRecorder:
-    """Told of every executed block, splits them into intervals at the returns to the measured function.
-
-    `begin` and `end` delimit that function. Blocks that begin at `ignored` (where the emulator stops) are left out.
-    """
-
-    begin: int
-    end: int
-    ignored: int
-    intervals: list[Interval] = field(default_factory=lambda: [Interval()])
-    _previous: Block | None = None
-
-    def record(self, address: int, size: int) -> None:
-        """A block begins to execute."""
-        current = self.intervals[-1]
-        previous = self._previous
-        if previous is not None and previous[0] + previous[1] != address:
-            executed, taken = current.blocks[previous]
-            current.blocks[previous] = (executed, taken + 1)
-        if address == self.ignored:
-            self._previous = None
-            return
-        if self.begin <= address < self.end:
-            if current.callee is not None:
-                current = Interval()
-                self.intervals.append(current)
-            current.site = address
-        elif current.callee is None:
-            current.callee = address
-        block = (address, size)
-        executed, taken = current.blocks.get(block, (0, 0))
-        current.blocks[block] = (executed + 1, taken)
-        self._previous = block
+    blocks: Mapping[Block, tuple[int, int]]
+    site: int
+    callee: int | None
 
 
 @dataclass(frozen=True)

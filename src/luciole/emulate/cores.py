@@ -71,6 +71,7 @@ class EmulatedCore:
         unicorn_model: name of unicorn's CPU constant, empty when unicorn has no such core.
         qemu: the machine to use, None when there is none.
         cycle_model: the core whose timing rules `cycles.py` knows, empty for none.
+        strict_alignment: whether an access that is not a multiple of its size faults, or may, on real cores.
         note: what a reader of the figures has to know.
     """
 
@@ -79,6 +80,7 @@ class EmulatedCore:
     unicorn_model: str = ""
     qemu: QemuMachine | None = None
     cycle_model: str = ""
+    strict_alignment: bool = False
     note: str = ""
 
 
@@ -153,7 +155,11 @@ _M85_NOTE = (
 
 CORES: tuple[EmulatedCore, ...] = (
     EmulatedCore(
-        "cortex-m0plus", Family.THUMB, "UC_CPU_ARM_CORTEX_M0", note="run as a Cortex-M0: the same instructions"
+        "cortex-m0plus",
+        Family.THUMB,
+        "UC_CPU_ARM_CORTEX_M0",
+        strict_alignment=True,
+        note="run as a Cortex-M0: the same instructions",
     ),
     EmulatedCore("cortex-m3", Family.THUMB, "UC_CPU_ARM_CORTEX_M3", _mps2("mps2-an385")),
     EmulatedCore("cortex-m4", Family.THUMB, "UC_CPU_ARM_CORTEX_M4", _mps2("mps2-an386"), cycle_model="cortex-m4"),
@@ -161,8 +167,8 @@ CORES: tuple[EmulatedCore, ...] = (
     EmulatedCore("cortex-m33", Family.THUMB, "UC_CPU_ARM_CORTEX_M33", _AN505),
     EmulatedCore("cortex-m55", Family.THUMB, "", _AN547),
     EmulatedCore("cortex-m85", Family.THUMB, "", _AN547, note=_M85_NOTE),
-    EmulatedCore("rv32imc", Family.RISCV32, "UC_CPU_RISCV32_ANY", _virt(32)),
-    EmulatedCore("rv32imafc", Family.RISCV32, "UC_CPU_RISCV32_ANY", _virt(32)),
+    EmulatedCore("rv32imc", Family.RISCV32, "UC_CPU_RISCV32_ANY", _virt(32), strict_alignment=True),
+    EmulatedCore("rv32imafc", Family.RISCV32, "UC_CPU_RISCV32_ANY", _virt(32), strict_alignment=True),
     EmulatedCore("rv64gc", Family.RISCV64, "UC_CPU_RISCV64_ANY", _virt(64)),
     EmulatedCore("rv64gcv", Family.RISCV64, "", _virt(64)),
     EmulatedCore("cortex-a53", Family.AARCH64, "UC_CPU_ARM64_A53"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
 from luciole.emulate.cores import EmulatedCore, Family
-from luciole.errors import ToolError
+from luciole.errors import InternalError, ToolError
 
 
 class Emulator(Protocol):
@@ -118,3 +119,46 @@ def describe_machine(core: EmulatedCore) -> Machine:
         {riscv.UC_RISCV_REG_MSTATUS: 1 << 13},  # FS = initial: the floating-point unit is on
         bytes.fromhex("67800000"),  # JALR x0, 0(ra)
     )
+
+
+def add_native_hook(emulator: Emulator, kind: int, function: int, argument: int) -> None:
+    """Have the emulator call machine code of ours at `function`, with `argument` last, for all events of a kind.
+
+    unicorn's Python layer takes Python functions only, so this goes to the C library below it. Raises `ToolError` when
+    this version of unicorn is laid out in another way.
+    """
+    library = _library()
+    handle = ctypes.c_size_t()
+    engine = getattr(emulator, "_uch", None)
+    if engine is None:
+        raise ToolError("this version of unicorn is not supported: pip install 'unicorn>=2.1.1,<3'")
+    status = library.uc_hook_add(
+        engine, ctypes.byref(handle), kind, ctypes.c_void_p(function), ctypes.c_void_p(argument), 1, 0
+    )
+    if status:
+        raise InternalError(f"unicorn refuses a hook of kind {kind}: error {status}")
+
+
+def stop_function() -> int:
+    """Address of the C function that stops an emulator."""
+    return ctypes.cast(_library().uc_emu_stop, ctypes.c_void_p).value or 0
+
+
+def _library() -> ctypes.CDLL:
+    """unicorn's shared library, as a handle of our own, so that our argument types do not touch unicorn's."""
+    import_unicorn()
+    try:
+        from unicorn.unicorn_py3.unicorn import uclib
+    except ImportError as error:
+        raise ToolError("this version of unicorn is not supported: pip install 'unicorn>=2.1.1,<3'") from error
+    library = ctypes.CDLL(uclib._name)
+    library.uc_hook_add.argtypes = [
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_size_t),
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_uint64,
+        ctypes.c_uint64,
+    ]
+    return library

@@ -12,12 +12,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
-from luciole.emulate.blocks import BlockRecorder, CycleEstimator, summarize
+from luciole.emulate.blocks import CycleEstimator, summarize
 from luciole.emulate.cores import EmulatedCore, Family
 from luciole.emulate.cycles import cycle_estimator
 from luciole.emulate.helpers import HELPERS, MEMORY_HELPERS, call_helper
 from luciole.emulate.loader import LoadedObject, load_object, undefined_symbols
-from luciole.emulate.registers import Emulator, Machine, describe_machine, import_unicorn
+from luciole.emulate.recorder import BlockRecorder
+from luciole.emulate.registers import (
+    Emulator,
+    Machine,
+    add_native_hook,
+    describe_machine,
+    import_unicorn,
+    stop_function,
+)
 from luciole.emulate.result import EmulationFault, Measurement
 from luciole.errors import CompileError, InternalError
 
@@ -229,13 +237,16 @@ class EmulatedMachine:
         emulator.reg_write(machine.return_address, _FLASH_ADDRESS | thumb_bit)
         return pointer
 
-    def _run(self, emulator: Emulator, address: int, symbol: str) -> int:
+    def _run(self, emulator: Emulator, address: int, symbol: str, recorder: BlockRecorder | None = None) -> int:
         """Execute from `address` to the return; the result register comes back."""
         self._fault = _Fault()
         try:
             emulator.emu_start(address, _FLASH_ADDRESS, timeout=int(self._time_limit_s * 1_000_000))
         except self._unicorn.UcError as error:
             raise EmulationFault(self._describe_fault(emulator, symbol, str(error))) from error
+        if recorder is not None and recorder.misaligned_address:
+            self._fault = _Fault("access that is not aligned to its size", recorder.misaligned_address)
+            raise EmulationFault(self._describe_fault(emulator, symbol, ""))
         if emulator.reg_read(self._machine.program_counter) & ~1 != _FLASH_ADDRESS:
             raise EmulationFault(self._describe_fault(emulator, symbol, f"no end after {self._time_limit_s:g} s"))
         return int(emulator.reg_read(self._machine.arguments[0]))
@@ -263,29 +274,36 @@ class EmulatedMachine:
         self.check_guards()
         return value
 
-    def measure(self, symbol: str, *arguments: int) -> Measurement:
-        """Call a function as `call` does, and count what it executes and what stack it uses (0.9 us a basic block)."""
+    def measure(self, symbol: str, *arguments: int, by_call: bool = True) -> Measurement:
+        """Call a function as `call` does, and count what it executes and what stack it uses (10 ns a basic block).
+
+        With `by_call` the calls that the function makes itself are told apart, at 30 us a call.
+        """
         address = self.loaded.address_of(symbol)
         function = self.loaded.function_at(address & ~1)
         if function is None:
             raise CompileError.of("undefined-symbol", f'"{symbol}" is not a function of the object')
-        root = (function.address, function.address + function.size)
-        recorder = BlockRecorder(*root, ignored=_FLASH_ADDRESS)
+        code_end = self.loaded.code.address + len(self.loaded.code.data)
+        everything = (_FLASH_ADDRESS, code_end)
+        root = (function.address, function.address + function.size) if by_call else everything
+        recorder = BlockRecorder(*root, ignored=_FLASH_ADDRESS, base=_FLASH_ADDRESS, size=code_end - _FLASH_ADDRESS)
         emulator = self._new_emulator(self._emulator)
         emulator.mem_write(self._stack.address, bytes([_PAINT]) * self._stack.size)
         top = self._prepare(emulator, arguments)
         self._called_helpers = set()
-        emulator.hook_add(
-            self._unicorn.UC_HOOK_BLOCK, lambda _, block_address, size, __: recorder.record(block_address, size)
-        )
-        value = self._run(emulator, address, symbol)
+        unicorn, state = self._unicorn, recorder.state_address
+        add_native_hook(emulator, unicorn.UC_HOOK_BLOCK, recorder.block_hook, state)
+        if self.core.strict_alignment:
+            accesses = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+            add_native_hook(emulator, accesses, recorder.access_hook(stop_function()), state)
+        value = self._run(emulator, address, symbol, recorder)
         for region in self._regions:
             if region.writable:
                 content = bytes(emulator.mem_read(region.page_address, region.page_end - region.page_address))
                 self._emulator.mem_write(region.page_address, content)
         self.check_guards()
         stack = self.read(self._stack.address, top - self._stack.address)
-        summary = summarize(self.loaded, root, recorder.intervals, self.read, self._trap_names, self._estimate)
+        summary = summarize(self.loaded, root, recorder.finish(), self.read, self._trap_names, self._estimate)
         return Measurement(
             value=value,
             instructions=summary.instructions,

@@ -27,17 +27,16 @@ TARGETS = {
 
 
 @cache
-def make_object(core: str, text: str, *, code_model: str = "default", level: int = 2, triple: str = "") -> bytes:
+def make_object(core: str, text: str, *, code_model: str = "default", relocation: str = "default") -> bytes:
     """The object that LLVM makes of `text` for `core`; `SIZE` in the text stands for the type of a size."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    own_triple, cpu, features = TARGETS[core]
-    triple = triple or own_triple
+    triple, cpu, features = TARGETS[core]
     size = "i64" if triple.startswith(("riscv64", "aarch64")) else "i32"
     module = llvm.parse_assembly(f'target triple = "{triple}"\n' + text.replace("SIZE", size))
     module.verify()
     target = llvm.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=cpu, features=features, opt=level, codemodel=code_model)
+    machine = target.create_target_machine(cpu=cpu, features=features, reloc=relocation, codemodel=code_model)
     return machine.emit_object(module)
 
 
@@ -144,3 +143,57 @@ def toy_output(data: bytes) -> bytes:
         return [value * value & 0xFF for value in values]
 
     return bytes(square([(value + 3 & 0xFF) ^ 85 for value in square(list(data))]))
+
+
+#: Adds and multiplies two floats in memory: out[0] = a + b, out[1] = a * b, then converts: out[2] = int(a / b).
+FLOATS = """
+define void @floats(ptr %in, ptr %out) nounwind {
+  %a = load float, ptr %in
+  %pb = getelementptr float, ptr %in, i32 1
+  %b = load float, ptr %pb
+  %s = fadd float %a, %b
+  store float %s, ptr %out
+  %m = fmul float %a, %b
+  %pm = getelementptr float, ptr %out, i32 1
+  store float %m, ptr %pm
+  %q = fdiv float %a, %b
+  %i = fptosi float %q to i32
+  %pi = getelementptr i32, ptr %out, i32 2
+  store i32 %i, ptr %pi
+  ret void
+}
+"""
+
+#: Stores a byte where it is told; reads one; never ends; uses so many KiB of stack, by recursion.
+MISCHIEF = """
+define void @poke(ptr %p) nounwind {
+  store volatile i8 1, ptr %p
+  ret void
+}
+define i32 @peek(ptr %p) nounwind {
+  %v = load volatile i32, ptr %p, align 4
+  ret i32 %v
+}
+define void @forever() nounwind {
+  br label %loop
+loop:
+  fence syncscope("singlethread") acq_rel
+  br label %loop
+}
+define i32 @dig(i32 %depth) nounwind noinline {
+  %scratch = alloca [1024 x i8]
+  %p = getelementptr i8, ptr %scratch, i32 0
+  store volatile i8 1, ptr %p
+  %done = icmp eq i32 %depth, 0
+  br i1 %done, label %exit, label %down
+down:
+  %less = sub i32 %depth, 1
+  %r = call i32 @dig(i32 %less)
+  %v = load volatile i8, ptr %p
+  %w = zext i8 %v to i32
+  %s = add i32 %r, %w
+  ret i32 %s
+exit:
+  ret i32 0
+}
+"""

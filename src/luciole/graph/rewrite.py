@@ -10,7 +10,9 @@
 
 A rule checks first and changes nothing before it is sure: it may add operators (`graph.add(..., before=op)`) and
 constants only when it then returns a replacement. What it returns takes the place of the operator: a new operator of
-the same result types, or a value of the same type that already holds the result. The driver removes what nobody reads.
+the same result types, or a value of the same type that already holds the result. An output of a model is memory of its
+own; so a value is ignored that is an input, a constant or another output, where the operator's result is an output. The
+driver removes what nobody reads any more.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], counter: RuleCounter | None
                 continue
             described, results = repr(op), graph.results(op)
             found = candidate.function(op, graph)
-            if found is None:
+            if found is None or (isinstance(found, Value) and not _can_be_outputs_of(graph, op, found)):
                 continue
             counter.count(candidate.name, f"{described} {op.location}".rstrip(), found)
             applied += 1
@@ -102,6 +104,12 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], counter: RuleCounter | None
             worklist.add(_put_in_place(graph, op, results, found, candidate))
             break
     return applied
+
+
+def _can_be_outputs_of(graph: Graph, op: Operator, value: Value) -> bool:
+    """Whether a value can be the output that an operator's result is: an operator's result that is no output so far."""
+    is_plain = value.producer is not None and not graph.is_output(value)
+    return is_plain or not any(map(graph.is_output, graph.results(op)))
 
 
 def _put_in_place(

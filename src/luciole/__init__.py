@@ -1,9 +1,9 @@
 """Luciole: an ahead-of-time neural-network compiler.
 
-    bundle = luciole.compile("kws.tflite", target="cortex-m7")
-    bundle.save("build/")
-    session = luciole.load("kws.tflite")
-    y = session.run({"input": x})["output"]
+bundle = luciole.compile("kws.tflite", target="cortex-m7")
+bundle.save("build/")
+session = luciole.load("kws.tflite")
+y = session.run({"input": x})["output"]
 """
 
 from __future__ import annotations

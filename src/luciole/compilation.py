@@ -1,4 +1,6 @@
-"""One run of the compiler around its stages: timing, verification, dumps, resuming, stopping, and a reproducer when we fail."""
+"""One run of the compiler around its stages: timing, verification, dumps, resuming, stopping, and a reproducer when we
+fail.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class Compilation:
     def __enter__(self) -> Compilation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._developer.time:
             self.passes.write(self.passes.timing_report())
 
@@ -95,7 +99,16 @@ class Compilation:
                 result = function(*args, **kwargs)
                 self._look_at(stage, result)
             return result
-        except (InternalError, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (
+            InternalError,
+            AssertionError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             folder = self._write_reproducer(stage, error)
             message = f"stage {stage} failed: {type(error).__name__}: {error}\n  reproducer: {folder}"
             raise InternalError(message) from error
@@ -107,7 +120,9 @@ class Compilation:
         elif isinstance(result, Program):
             if self._developer.verify != "off":
                 verify_program(result)
-            self.passes.observe("program", stage, lambda: render_program(result).text, lambda: render_program(result).arrays)
+            self.passes.observe(
+                "program", stage, lambda: render_program(result).text, lambda: render_program(result).arrays
+            )
 
     def _write_reproducer(self, stage: str, error: BaseException) -> str:
         """A folder with the traceback, the command and the last intermediate text; its name is a hash of the traceback."""
@@ -116,7 +131,9 @@ class Compilation:
         try:
             folder.mkdir(exist_ok=True)
             (folder / "traceback.txt").write_text(trace, encoding="utf-8")
-            (folder / "command.txt").write_text(" ".join(sys.argv) + f"\nstage {stage}\n{self.options}\n", encoding="utf-8")
+            (folder / "command.txt").write_text(
+                " ".join(sys.argv) + f"\nstage {stage}\n{self.options}\n", encoding="utf-8"
+            )
             if isinstance(self._latest, Graph):
                 (folder / "before.graph").write_text(render_graph(self._latest).text, encoding="utf-8")
             elif isinstance(self._latest, Program):
@@ -174,5 +191,3 @@ def identify(source: Path, name: str) -> ModelIdentity:
     if source.suffix == ".graph" and arrays.exists():
         data += read_file(arrays)
     return ModelIdentity(c_identifier(name or source.stem), source.stem, source.name, hashlib.sha256(data).hexdigest())
-
-

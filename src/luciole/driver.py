@@ -22,8 +22,8 @@ from luciole.program.core import Program
 def compile_model(source: Path, options: Options, developer: DeveloperOptions = DeveloperOptions()) -> Bundle:
     """The bundle of a model file.
 
-    Raises `CompileError` for what is wrong with the model or does not fit the budget, `ToolError` for a missing program, and
-    `InternalError` for a bug of ours, with a folder that reproduces it.
+    Raises `CompileError` for what is wrong with the model or does not fit the budget, `ToolError` for a missing
+    program, and `InternalError` for a bug of ours, with a folder that reproduces it.
     """
     with Compilation(source, options, developer) as run:
         program = build_program(run)

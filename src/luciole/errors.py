@@ -1,7 +1,8 @@
 """What can go wrong, told in the words of the user's model.
 
-Three classes say whose fault it is: `CompileError` (the model or the arguments), `ToolError` (something outside is missing) and
-`InternalError` (ours). A stage collects its problems in `Diagnostics` and raises them together, so that a user sees all at once.
+Three classes say whose fault it is: `CompileError` (the model or the arguments), `ToolError` (something outside is
+missing) and `InternalError` (ours). A stage collects its problems in `Diagnostics` and raises them together, so that a
+user sees all at once.
 """
 
 from __future__ import annotations

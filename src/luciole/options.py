@@ -39,4 +39,6 @@ class Options:
         for option, value, allowed in (("emit", self.emit, EMITS), ("bundle-api", self.bundle_api, BUNDLE_APIS)):
             if value not in allowed:
                 message = f'--{option} cannot be "{value}"'
-                raise CompileError.of("bad-option", message, help=f"it is one of {', '.join(allowed)}", exit_code=EXIT_USER)
+                raise CompileError.of(
+                    "bad-option", message, help=f"it is one of {', '.join(allowed)}", exit_code=EXIT_USER
+                )

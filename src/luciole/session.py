@@ -112,26 +112,34 @@ class Session:
         return found
 
     def measure_next_runs(self, measure: bool) -> None:
-        """Count instructions in the following runs, or do not (much quicker); a fresh session counts its first run only."""
+        """Count instructions in the following runs, or do not (much quicker); a fresh session counts its first run
+        only.
+        """
         if isinstance(self._engine, _EmulatedEngine):
             self._engine.measure = measure
 
 
 def compile(source: str | Path, target: str = "native", **options: Any) -> Bundle:
-    """Compile a model file into a bundle. `options` are the fields of `luciole.Options`. Raises `CompileError` and others."""
+    """Compile a model file into a bundle. `options` are the fields of `luciole.Options`. Raises `CompileError` and
+    others.
+    """
     return compile_model(Path(source), make_options(target=target, **options))
 
 
-def load(source: str | Path, target: str = "native", *, stage: str = "native", emulator: str = "", **options: Any) -> Session:
+def load(
+    source: str | Path, target: str = "native", *, stage: str = "native", emulator: str = "", **options: Any
+) -> Session:
     """Compile a model and make it ready to run: on this machine, or on an emulated core when `target` names one.
 
-    `stage` runs the reference instead of machine code: `graph` (the operators' numpy meaning), `program` (the same in planned
-    memory), `kernel` (the kernel interpreter; slow). `emit="c"` builds the C source with this machine's compiler.
-    `emulator` is `unicorn` or `qemu`; by default whichever has the core. Raises `CompileError`, `ToolError`.
+    `stage` runs the reference instead of machine code: `graph` (the operators' numpy meaning), `program` (the same in
+    planned memory), `kernel` (the kernel interpreter; slow). `emit="c"` builds the C source with this machine's
+    compiler. `emulator` is `unicorn` or `qemu`; by default whichever has the core. Raises `CompileError`, `ToolError`.
     """
     chosen = make_options(target=target, **options)
     if stage not in RUN_STAGES:
-        raise CompileError.of("bad-option", f'--stage cannot be "{stage}"', help=f"it is one of {', '.join(RUN_STAGES)}")
+        raise CompileError.of(
+            "bad-option", f'--stage cannot be "{stage}"', help=f"it is one of {', '.join(RUN_STAGES)}"
+        )
     with Compilation(Path(source), chosen) as run:
         program = build_program(run)
         run.check_ram(program)
@@ -142,7 +150,9 @@ def make_options(**given: Any) -> Options:
     """Options from keywords. Raises `CompileError` that names the unknown ones."""
     known = [f.name for f in fields(Options)]
     if unknown := sorted(set(given) - set(known)):
-        raise CompileError.of("bad-option", f"unknown options: {', '.join(unknown)}", help=f"options are {', '.join(known)}")
+        raise CompileError.of(
+            "bad-option", f"unknown options: {', '.join(unknown)}", help=f"options are {', '.join(known)}"
+        )
     return Options(**given)
 
 
@@ -156,7 +166,9 @@ def bind_inputs(tensors: Sequence[Tensor], given: Mapping[str | int, Array]) -> 
             raise CompileError.of("bad-input", f"the model has no input {key!r}", help=f"inputs are {names}")
         tensor, array = tensors[position], np.asarray(array)
         if tuple(array.shape) != tensor.shape or array.dtype.name != _numpy_name(tensor.dtype):
-            message = f'input "{tensor.name}" is {tensor.dtype}{list(tensor.shape)}, given {array.dtype}{list(array.shape)}'
+            message = (
+                f'input "{tensor.name}" is {tensor.dtype}{list(tensor.shape)}, given {array.dtype}{list(array.shape)}'
+            )
             raise CompileError.of("bad-input", message)
         found[position] = array
     if missing := [t.name for i, t in enumerate(tensors) if i not in found]:
@@ -173,7 +185,15 @@ def _position(tensors: Sequence[Tensor], key: str | int) -> int | None:
 
 
 def _numpy_name(dtype: str) -> str:
-    return {"i8": "int8", "u8": "uint8", "i16": "int16", "i32": "int32", "i64": "int64", "f32": "float32", "bool": "bool"}.get(dtype, dtype)
+    return {
+        "i8": "int8",
+        "u8": "uint8",
+        "i16": "int16",
+        "i32": "int32",
+        "i64": "int64",
+        "f32": "float32",
+        "bool": "bool",
+    }.get(dtype, dtype)
 
 
 # Engines
@@ -193,7 +213,9 @@ def _engine(run: Compilation, program: Program, stage: str, emulator: str) -> _E
             help="run with --target native, or with a core that is emulated (see `luciole targets`)",
             exit_code=EXIT_UNSUPPORTED,
         )
-    return _EmulatedEngine(program, build_object(program, prefix, run.target), prefix, run.target.emulated_core, emulator)
+    return _EmulatedEngine(
+        program, build_object(program, prefix, run.target), prefix, run.target.emulated_core, emulator
+    )
 
 
 class _ReferenceEngine:

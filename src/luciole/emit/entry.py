@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from luciole.graph.core import Value
 from luciole.ir.target import Target
+from luciole.ir.types import TensorType
 from luciole.program.core import ARENA, Buffer, Program
 
 #: The status values of the C interface, in order; the header prints them as an enumeration.
@@ -19,11 +21,16 @@ STATUSES = ("OK", "ERROR_ARENA_SIZE", "ERROR_ARENA_ALIGN", "ERROR_ARENA_NULL")
 
 @dataclass(frozen=True)
 class Port:
-    """A model input or output: its C name (`input`, or `input_<name>` where there are several), and where it lies."""
+    """A model input or output: its C name (`input`, or `input_<name>` where there are several), its type, and where it
+    lies.
+
+    `name` is the user's, any text; `function` and `macro` are identifiers.
+    """
 
     function: str
     macro: str
     name: str
+    type: TensorType
     buffer: Buffer
     index: int
 
@@ -51,18 +58,29 @@ def kernel_function(prefix: str, kernel: str) -> str:
     return f"{prefix}_{kernel}"
 
 
-def ports(prefix: str, kind: str, entries: tuple[tuple[str, object, Buffer], ...]) -> tuple[Port, ...]:
-    """The accessors of a model's inputs or outputs; several get their names made C-safe and unique."""
-    if len(entries) == 1:
-        return (Port(f"{prefix}_{kind}", f"{prefix}_{kind}".upper(), entries[0][0], entries[0][2], 0),)
+def ports(prefix: str, kind: str, entries: tuple[tuple[str, Value, Buffer], ...]) -> tuple[Port, ...]:
+    """The accessors of a model's inputs or outputs (`kind`); several get their names made C-safe and unique."""
+    found: list[Port] = []
     taken: set[str] = set()
-    found = []
-    for index, (name, _, buffer) in enumerate(entries):
-        safe = c_identifier(name)
-        unique = safe if safe not in taken else f"{safe[:27]}_{index}"
+    for index, (name, value, buffer) in enumerate(entries):
+        safe = unique = c_identifier(name)
+        number = index
+        while unique in taken:
+            unique, number = f"{safe[:24]}_{number}", number + len(entries)
         taken.add(unique)
-        found.append(Port(f"{prefix}_{kind}_{unique}", f"{prefix}_{kind}_{unique}".upper(), name, buffer, index))
+        function = f"{prefix}_{kind}" if len(entries) == 1 else f"{prefix}_{kind}_{unique}"
+        found.append(Port(function, function.upper(), name, value.type, buffer, index))
     return tuple(found)
+
+
+def input_ports(program: Program, prefix: str) -> tuple[Port, ...]:
+    """The model's inputs in order."""
+    return ports(prefix, "input", program.inputs())
+
+
+def output_ports(program: Program, prefix: str) -> tuple[Port, ...]:
+    """The model's outputs in order."""
+    return ports(prefix, "output", program.outputs())
 
 
 def layers(program: Program, prefix: str) -> tuple[Layer, ...]:
@@ -83,7 +101,8 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
     """A module with the entry functions; kernels and weights are external to it."""
     size_type = f"i{8 * target.pointer_bytes}"
     lines = [
-        f"@{prefix}_weights = external hidden constant [{max(1, program.weights.size_bytes)} x i8], align {program.weights.alignment}"
+        f"@{prefix}_weights = external hidden constant "
+        f"[{max(1, program.weights.size_bytes)} x i8], align {program.weights.alignment}"
     ]
     calls = layers(program, prefix)
     for function, layer in {layer.function: layer for layer in calls}.items():
@@ -91,7 +110,7 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
         lines.append(f"declare hidden void @{function}({', '.join(types)})")
     lines += _init_llvm(program, prefix, size_type)
     lines += _run_llvm(prefix, calls)
-    for port in (*ports(prefix, "input", program.inputs()), *ports(prefix, "output", program.outputs())):
+    for port in (*input_ports(program, prefix), *output_ports(program, prefix)):
         lines += _accessor_llvm(prefix, port)
     return "\n".join(lines) + "\n"
 
@@ -99,7 +118,8 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
 def _init_llvm(program: Program, prefix: str, size_type: str) -> list[str]:
     arena = program.arena
     return [
-        f'define i32 @{prefix}_init(ptr %model, ptr %arena, {size_type} %size) nounwind "no-builtins" section ".text.{prefix}_init" {{',
+        f"define i32 @{prefix}_init(ptr %model, ptr %arena, {size_type} %size)"
+        f' nounwind "no-builtins" section ".text.{prefix}_init" {{',
         "  %absent = icmp eq ptr %arena, null",
         "  br i1 %absent, label %null, label %present",
         "null:",
@@ -155,4 +175,5 @@ def print_weights_llvm(program: Program, prefix: str) -> str:
     blob = program.weights_blob() or b"\0"
     text = "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in blob)
     section = f'section ".rodata.{prefix}_weights"'
-    return f'@{prefix}_weights = hidden constant [{len(blob)} x i8] c"{text}", {section}, align {program.weights.alignment}\n'
+    value = f'[{len(blob)} x i8] c"{text}"'
+    return f"@{prefix}_weights = hidden constant {value}, {section}, align {program.weights.alignment}\n"

@@ -1,7 +1,8 @@
 """Kernels as LLVM assembly text, in static single assignment form straight from the loop tree.
 
-Registers that a loop or branch assigns become phi nodes; intrinsics are expanded in place from their meaning, or become the LLVM
-intrinsic they name where the target has the feature. So hand-scheduled kernels need no pass before code generation.
+Registers that a loop or branch assigns become phi nodes; intrinsics are expanded in place from their meaning, or become
+the LLVM intrinsic they name where the target has the feature. So hand-scheduled kernels need no pass before code
+generation.
 """
 
 from __future__ import annotations
@@ -43,11 +44,29 @@ from luciole.kernel.core import (
 )
 
 _TYPES = {
-    DType.BOOL: "i1", DType.I8: "i8", DType.U8: "i8", DType.I16: "i16", DType.U16: "i16", DType.I32: "i32", DType.U32: "i32",
-    DType.I64: "i64", DType.U64: "i64", DType.F32: "float", DType.INDEX: "i32", DType.POINTER: "ptr",
-}  # fmt: skip
+    DType.BOOL: "i1",
+    DType.I8: "i8",
+    DType.U8: "i8",
+    DType.I16: "i16",
+    DType.U16: "i16",
+    DType.I32: "i32",
+    DType.U32: "i32",
+    DType.I64: "i64",
+    DType.U64: "i64",
+    DType.F32: "float",
+    DType.INDEX: "i32",
+    DType.POINTER: "ptr",
+}
 
-_INTEGER_OPERATIONS = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor", "shift_left": "shl"}
+_INTEGER_OPERATIONS = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "and": "and",
+    "or": "or",
+    "xor": "xor",
+    "shift_left": "shl",
+}
 _FLOAT_OPERATIONS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "divide": "fdiv"}
 _FLOAT_COMPARISONS = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 
@@ -87,7 +106,9 @@ end:
 
 
 def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes: str = "", section: str = "") -> str:
-    """A module that defines the kernel as `function`: pointers for the buffers in order, then `i32` scalars; returns nothing."""
+    """A module that defines the kernel as `function`: pointers for the buffers in order, then `i32` scalars; returns
+    nothing.
+    """
     printer = _Printer(kernel, target)
     printer.body(kernel.body)
     parameters = [f"ptr {_buffer_attributes(p.kind)} align {p.alignment} %{p.name}" for p in kernel.parameters]
@@ -199,11 +220,18 @@ class _Printer:
         return label, before, phis, len(self.lines)
 
     def close_loop(
-        self, at: int, label: str, before: str, initial: dict[str, str], phis: dict[str, str], carried: list[tuple[str, DType]]
+        self,
+        at: int,
+        label: str,
+        before: str,
+        initial: dict[str, str],
+        phis: dict[str, str],
+        carried: list[tuple[str, DType]],
     ) -> None:
         """Insert the phi nodes now that the values after one turn are known."""
         self.lines[at:at] = [
-            f"  {phis[name]} = phi {_TYPES[dtype]} [ {initial[name]}, %{before} ], [ {self.values[name]}, %{self.block} ]"
+            f"  {phis[name]} = phi {_TYPES[dtype]}"
+            f" [ {initial[name]}, %{before} ], [ {self.values[name]}, %{self.block} ]"
             for name, dtype in carried
         ]
 
@@ -277,7 +305,9 @@ class _Printer:
             linear = linear.a
         pointer = f"%{buffer}"
         if not (isinstance(linear, Constant) and linear.value == 0):
-            pointer = self.operation(f"getelementptr inbounds {_memory_type(dtype)}, ptr {pointer}, i32 {self.expr(linear)}", "p")
+            pointer = self.operation(
+                f"getelementptr inbounds {_memory_type(dtype)}, ptr {pointer}, i32 {self.expr(linear)}", "p"
+            )
         return self.offset(pointer, offset * dtype.size_bytes)
 
     def offset(self, pointer: str, offset_bytes: int) -> str:

@@ -1,7 +1,8 @@
 """The only file that imports llvmlite: LLVM assembly in, object code out; and objects run in this process.
 
-Traps of llvmlite that this file knows: there is no `-ffunction-sections` (functions name their section themselves), objects for
-hard-float Arm carry the wrong attribute (patched here), inline assembly for foreign targets aborts the process (none is used).
+Traps of llvmlite that this file knows: there is no `-ffunction-sections` (functions name their section themselves),
+objects for hard-float Arm carry the wrong attribute (patched here), inline assembly for foreign targets aborts the
+process (none is used).
 """
 
 from __future__ import annotations
@@ -47,7 +48,12 @@ def _target_machine(target: Target, *, jit: bool = False) -> Any:
         )
     reloc = "pic" if target.pointer_bytes == 8 else "static"
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.llvm_features, opt=3, reloc=reloc, codemodel=target.code_model, abiname=target.abi_name
+        cpu=target.cpu,
+        features=target.llvm_features,
+        opt=3,
+        reloc=reloc,
+        codemodel=target.code_model,
+        abiname=target.abi_name,
     )
 
 
@@ -89,8 +95,8 @@ def _parse(module: LlvmModule, target: Target, machine: Any) -> Any:
 def _patch_attributes(data: bytes, target: Target) -> bytes:
     """Mark a hard-float Arm object as such, so that linkers take it.
 
-    llvmlite's objects say ABI_FP_number_model = 3 and nothing of VFP arguments; the two bytes (tag 23, value 3) become (tag 28 =
-    ABI_VFP_args, value 1). Tags: Addenda to the ABI for the Arm Architecture, section 3.3.
+    llvmlite's objects say ABI_FP_number_model = 3 and nothing of VFP arguments; the two bytes (tag 23, value 3) become
+    (tag 28 = ABI_VFP_args, value 1). Tags: Addenda to the ABI for the Arm Architecture, section 3.3.
     """
     if not target.triple.endswith("eabihf"):
         return data

@@ -1,7 +1,8 @@
 """Values, operators and graphs.
 
-An operator is an immutable record: operand values, attributes, and where in the user's model it came from. A graph holds operators in
-an order in which every value is made before it is used, and it owns the values that operators make. To change an operator, replace it:
+An operator is an immutable record: operand values, attributes, and where in the user's model it came from. A graph
+holds operators in an order in which every value is made before it is used, and it owns the values that operators make.
+To change an operator, replace it:
 
     graph.replace(conv, dataclasses.replace(conv, activation="relu"))
 """
@@ -51,13 +52,15 @@ class Value:
 class Operator:
     """Base of all operators. Everything that the compiler knows about an operator stands in its class.
 
-    Fields annotated `Value`, `Value | None` or `tuple[Value, ...]` are operands; all others are attributes and print as text.
-    `quant` is the quantization of the (first) result, for operators that scale their result; it prints with the result's type.
+    Fields annotated `Value`, `Value | None` or `tuple[Value, ...]` are operands; all others are attributes and print as
+    text. `quant` is the quantization of the (first) result, for operators that scale their result; it prints with the
+    result's type.
     """
 
     kind: ClassVar[str] = ""
     operand_fields: ClassVar[tuple[str, ...]] = ()
-    #: The meaning in numpy: takes the operands' arrays in order (None for an absent one), gives the result's (or a tuple).
+    #: The meaning in numpy: takes the operands' arrays in order (None for an absent one), gives the result's (or a
+    #: tuple).
     compute: ClassVar[Callable[..., Any]]
 
     quant: Quant | None = field(default=None, kw_only=True)
@@ -104,7 +107,9 @@ class Operator:
     # What a class says about itself
 
     def infer(self) -> TensorType | tuple[TensorType, ...]:
-        """The result's type (or types). Raises `CompileError`, made by `self.error`, when operands or attributes do not fit."""
+        """The result's type (or types). Raises `CompileError`, made by `self.error`, when operands or attributes do not
+        fit.
+        """
         raise NotImplementedError
 
     def result_types(self) -> tuple[TensorType, ...]:
@@ -123,11 +128,15 @@ class Operator:
         return tuple(name for name, _ in self.named_operands())
 
     def kernel_shapes(self) -> dict[str, Shape]:
-        """Buffers that `loops` wants to see under another shape of the same size: operands, parameters, or the result `y`."""
+        """Buffers that `loops` wants to see under another shape of the same size: operands, parameters, or the result
+        `y`.
+        """
         return {}
 
     def parameters(self) -> dict[str, Array]:
-        """Further constants that `loops` reads, derived from operands and attributes: tables, multipliers, folded biases."""
+        """Further constants that `loops` reads, derived from operands and attributes: tables, multipliers, folded
+        biases.
+        """
         return {}
 
     def workspace_bytes(self) -> int:
@@ -135,11 +144,15 @@ class Operator:
         return 0
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
-        """The generic kernel: `v.x[...]` reads operand or parameter `x`, `v.y[...] = e` writes the result (`y0`, `y1`... if several)."""
+        """The generic kernel: `v.x[...]` reads operand or parameter `x`, `v.y[...] = e` writes the result (`y0`,
+        `y1`... if several).
+        """
         raise NotImplementedError
 
     def in_place_operands(self) -> tuple[str, ...]:
-        """Operands whose buffer the result may take over, when nobody else needs it: element i is read before element i is written."""
+        """Operands whose buffer the result may take over, when nobody else needs it: element i is read before element i
+        is written.
+        """
         return ()
 
     @property
@@ -159,7 +172,9 @@ class Operator:
     def error(self, message: str, code: str = "operator-types", help: str = "") -> CompileError:
         """An error at this operator."""
         operands = ", ".join(f"{name}: {value.type}" for name, value in self.named_operands())
-        return CompileError.of(code, f"{self.kind}: {message}", self.location, notes=(f"operands are {operands}",), help=help)
+        return CompileError.of(
+            code, f"{self.kind}: {message}", self.location, notes=(f"operands are {operands}",), help=help
+        )
 
     def __repr__(self) -> str:
         attributes = "".join(f", {k}={v!r}" for k, v in self.attributes().items())
@@ -297,7 +312,9 @@ class Graph:
         self.outputs.append((name, value))
 
     def add(self, op: Operator, names: Iterable[str] = (), before: Operator | None = None) -> tuple[Value, ...]:
-        """Append an operator, or insert it before another; its results are new values. Raises `CompileError` from `infer`."""
+        """Append an operator, or insert it before another; its results are new values. Raises `CompileError` from
+        `infer`.
+        """
         types = op.result_types()
         given = [*names]
         given += [""] * (len(types) - len(given))
@@ -308,7 +325,9 @@ class Graph:
     # Changing
 
     def replace(self, old: Operator, new: Operator) -> None:
-        """Put `new` in the place of `old`; the values keep their identity. Raises `InternalError` when a result's type changes."""
+        """Put `new` in the place of `old`; the values keep their identity. Raises `InternalError` when a result's type
+        changes.
+        """
         results = self._operators[old]
         if new.result_types() != tuple(v.type for v in results):
             raise InternalError(f"{old} of {results} replaced by {new} of {new.result_types()}")
@@ -318,7 +337,9 @@ class Graph:
         self._bind(new, results)
 
     def redirect(self, old: Value, new: Value) -> None:
-        """Let every user and output of `old` read `new` instead. Raises `InternalError` when element type or shape differ."""
+        """Let every user and output of `old` read `new` instead. Raises `InternalError` when element type or shape
+        differ.
+        """
         if (old.type.dtype, old.type.shape) != (new.type.dtype, new.type.shape):
             raise InternalError(f"{old!r} redirected to {new!r}")
         for user in tuple(old.users):

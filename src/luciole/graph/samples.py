@@ -10,7 +10,9 @@ from luciole.ir.types import Array, DType, Shape, TensorType
 
 
 class Samples:
-    """Makes operand values with reproducible random data. `arrays` holds the data of those that are inputs of the sample."""
+    """Makes operand values with reproducible random data. `arrays` holds the data of those that are inputs of the
+    sample.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
@@ -19,6 +21,10 @@ class Samples:
     def f32(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Value:
         """A float activation, uniform in low..high."""
         return self._activation(self.random.uniform(low, high, shape).astype(np.float32))
+
+    def f32_values(self, *values: float) -> Value:
+        """A float activation of one axis with given elements."""
+        return self._activation(np.array(values, np.float32))
 
     def i8(self, *shape: int, scale: float = 0.05, zero: int = 0) -> Value:
         """A quantized activation over the whole range, both ends included where there is room."""
@@ -35,7 +41,9 @@ class Samples:
         return self.constant(self.random.normal(0, 0.5, shape).astype(np.float32))
 
     def i8_weights(self, *shape: int, axis: int | None = 0, scale: float = 0.01) -> Value:
-        """Symmetric int8 weights in -127..127, with a scale of its own for each slice along `axis` (one scale for `None`)."""
+        """Symmetric int8 weights in -127..127, with a scale of its own for each slice along `axis` (one scale for
+        `None`).
+        """
         data = self.random.integers(-127, 128, shape).astype(np.int8)
         if axis is None:
             return self.constant(data, Quant.per_tensor(scale))

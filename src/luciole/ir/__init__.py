@@ -1,1 +1,1 @@
-"""What the three IRs share: element types, quantization parameters, exact arithmetic, text literals, targets as data."""
+"""What the three IRs share: types, quantization parameters, exact arithmetic, text literals, targets as data."""

@@ -11,7 +11,8 @@ import numpy as np
 class Quant:
     """real = scale * (integer - zero_point), per tensor, or per slice along `axis`.
 
-    Scales are float32 values held as Python floats; `repr` of the float32 round-trips. One scale and zero point means per tensor.
+    Scales are float32 values held as Python floats; `repr` of the float32 round-trips. One scale and zero point means
+    per tensor.
     """
 
     scales: tuple[float, ...]

@@ -15,8 +15,8 @@ from luciole.errors import CompileError
 class Target:
     """A core (or this machine, `native`): how LLVM names it and what kernels may rely on.
 
-    `features` are Luciole's own words that kernels ask for: dsp, mve, long_multiply (32x32->64), fpu, neon, rvv, avx2, avx512, ...
-    `float_abi` is how functions that pass floats are called: `soft` or `hard`; int8 bundles pass none.
+    `features` are Luciole's own words that kernels ask for: dsp, mve, long_multiply (32x32->64), fpu, neon, rvv, avx2,
+    avx512, ... `float_abi` is how functions that pass floats are called: `soft` or `hard`; int8 bundles pass none.
     """
 
     name: str
@@ -59,7 +59,9 @@ def find_target(name: str) -> Target:
     """The target of that name. Raises `CompileError` that lists those there are."""
     targets = load_targets()
     if name not in targets:
-        raise CompileError.of("unknown-target", f'there is no target "{name}"', help=f"targets are {', '.join(targets)}")
+        raise CompileError.of(
+            "unknown-target", f'there is no target "{name}"', help=f"targets are {', '.join(targets)}"
+        )
     return targets[name]
 
 

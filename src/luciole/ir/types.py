@@ -22,9 +22,9 @@ MAXIMUM_ELEMENTS = 1 << 31
 class DType(Enum):
     """An element type. The value is the name in all text forms.
 
-    `INDEX` is the type of loop variables and addresses in kernels: a signed integer of 32 bits whose arithmetic never overflows
-    (the interpreter checks it), so that compilers may widen it freely. `POINTER` is the type of an address in a kernel; no tensor
-    has either.
+    `INDEX` is the type of loop variables and addresses in kernels: a signed integer of 32 bits whose arithmetic never
+    overflows (the interpreter checks it), so that compilers may widen it freely. `POINTER` is the type of an address in
+    a kernel; no tensor has either.
     """
 
     BOOL = "bool"
@@ -154,7 +154,8 @@ def row_major_strides(shape: Shape) -> Shape:
 def merged_axes(result: Shape, operands: tuple[Shape, ...]) -> tuple[Shape, tuple[Shape, ...]]:
     """Shapes with neighbouring axes merged wherever every operand either has both axes whole or broadcasts over both.
 
-    (1, 8, 8, 16) with operands (1, 8, 8, 16) and (16,) gives (64, 16) with (64, 16) and (1, 16). A result of one element gives (1,).
+    (1, 8, 8, 16) with operands (1, 8, 8, 16) and (16,) gives (64, 16) with (64, 16) and (1, 16). A result of one
+    element gives (1,).
     """
     rank = len(result)
     padded = [(1,) * (rank - len(s)) + s for s in operands]

@@ -1,16 +1,16 @@
 """Kernels written in Python: registers, loops as `with` blocks, views that index with brackets.
 
-    k = LoopBuilder("scale")
-    x, y = k.buffer("in", "x", DType.I8, (16,)), k.buffer("out", "y", DType.I8, (16,))
-    with k.loop("i", 16) as i:
-        y[i] = x[i] + 1
-    kernel = k.build()
+k = LoopBuilder("scale")
+x, y = k.buffer("in", "x", DType.I8, (16,)), k.buffer("out", "y", DType.I8, (16,))
+with k.loop("i", 16) as i:
+    y[i] = x[i] + 1
+kernel = k.build()
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from luciole.ir.types import DType, Shape
@@ -69,7 +69,9 @@ class Register(Expr):
 
 
 class View:
-    """A buffer parameter; `view[i, j]` loads an element and `view[i, j] = e` stores one. A scalar tensor takes `view[()]`."""
+    """A buffer parameter; `view[i, j]` loads an element and `view[i, j] = e` stores one. A scalar tensor takes
+    `view[()]`.
+    """
 
     def __init__(self, builder: LoopBuilder, parameter: Parameter) -> None:
         self._builder = builder
@@ -163,6 +165,12 @@ class LoopBuilder:
         self.append(For(register.variable, as_expr(first, DType.INDEX), as_expr(last, DType.INDEX), step, tuple(body)))
 
     @contextmanager
+    def nest(self, name: str, *sizes: int) -> Iterator[tuple[Register, ...]]:
+        """Loops in one another: `with k.nest("i", 2, 3) as (i, j)` runs every pair, the last one fastest."""
+        with ExitStack() as stack:
+            yield tuple(stack.enter_context(self.loop(name, size)) for size in sizes)
+
+    @contextmanager
     def repeat_while(self, condition: Callable[[], Expr]) -> Iterator[None]:
         """A loop that runs once, and again while `condition()`, evaluated after the body, holds."""
         with self._nested() as body:
@@ -240,7 +248,9 @@ class IntrinsicBuilder:
 def define_intrinsic(
     name: str, result: DType, *, feature: str = "", c: str = "", llvm: str = "", **parameters: DType
 ) -> Callable[[Callable[..., Expr]], Intrinsic]:
-    """Decorate the meaning of an intrinsic: a function of a `IntrinsicBuilder` and the parameters, returning the result."""
+    """Decorate the meaning of an intrinsic: a function of a `IntrinsicBuilder` and the parameters, returning the
+    result.
+    """
     return partial(_make_intrinsic, name, result, feature, c, llvm, parameters)
 
 

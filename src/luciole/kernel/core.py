@@ -1,11 +1,12 @@
 """Expressions, statements, intrinsics and kernels: immutable values.
 
-A kernel is a function over buffers. Buffers are dense row-major tensors of a static shape; registers hold scalars; raw memory is
-reached through pointers (`Address`, `Read`, `Write`). Integer arithmetic wraps as in two's complement, except for `INDEX`, whose
-arithmetic must not overflow. Floating-point operations are IEEE single precision, each rounded on its own (nothing is contracted).
+A kernel is a function over buffers. Buffers are dense row-major tensors of a static shape; registers hold scalars; raw
+memory is reached through pointers (`Address`, `Read`, `Write`). Integer arithmetic wraps as in two's complement, except
+for `INDEX`, whose arithmetic must not overflow. Floating-point operations are IEEE single precision, each rounded on
+its own (nothing is contracted).
 
-Shifts take amounts from 0 to one less than the width; `divide` and `remainder` truncate toward zero and never divide by zero;
-a cast from float to integer truncates and must be in range. The interpreter checks all of these.
+Shifts take amounts from 0 to one less than the width; `divide` and `remainder` truncate toward zero and never divide by
+zero; a cast from float to integer truncates and must be in range. The interpreter checks all of these.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ UNARY_OPERATIONS = ("neg", "not", "abs", "floor", "round_even", "sqrt")
 
 
 class Expr:
-    """Base of all expressions; each has a `dtype`. Python operators build checked and folded expressions (see `simplify`)."""
+    """Base of all expressions; each has a `dtype`. Python operators build checked and folded expressions (see
+    `simplify`).
+    """
 
     __slots__ = ()
     dtype: DType
@@ -132,7 +135,9 @@ class Variable(Expr):
 
 @dataclass(frozen=True)
 class Binary(Expr):
-    """`operation` of two operands of the same type (`shift_*`: the amount too). A pointer may be added to an `INDEX` in bytes."""
+    """`operation` of two operands of the same type (`shift_*`: the amount too). A pointer may be added to an `INDEX` in
+    bytes.
+    """
 
     operation: str
     a: Expr
@@ -146,7 +151,9 @@ class Binary(Expr):
 
 @dataclass(frozen=True)
 class Unary(Expr):
-    """`neg`, `not` (bitwise, logical for bool), and for floats `abs`, `floor`, `round_even` (to nearest, ties to even), `sqrt`."""
+    """`neg`, `not` (bitwise, logical for bool), and for floats `abs`, `floor`, `round_even` (to nearest, ties to even),
+    `sqrt`.
+    """
 
     operation: str
     a: Expr
@@ -183,7 +190,9 @@ class Select(Expr):
 
 @dataclass(frozen=True)
 class Cast(Expr):
-    """Conversion of a value: integers wrap or extend, integer to float rounds to nearest even, float to integer truncates."""
+    """Conversion of a value: integers wrap or extend, integer to float rounds to nearest even, float to integer
+    truncates.
+    """
 
     a: Expr
     dtype: DType
@@ -217,7 +226,9 @@ class Address(Expr):
 
 @dataclass(frozen=True)
 class Read(Expr):
-    """`dtype` read at `pointer` plus a constant number of bytes; little endian; the address is a multiple of `alignment`."""
+    """`dtype` read at `pointer` plus a constant number of bytes; little endian; the address is a multiple of
+    `alignment`.
+    """
 
     pointer: Expr
     offset: int
@@ -284,7 +295,9 @@ class Write(Stmt):
 
 @dataclass(frozen=True)
 class For(Stmt):
-    """The body for variable = begin, begin + step, ... while below end; `step` is a positive constant; bounds are read once."""
+    """The body for variable = begin, begin + step, ... while below end; `step` is a positive constant; bounds are read
+    once.
+    """
 
     variable: Variable
     begin: Expr
@@ -326,8 +339,9 @@ class Comment(Stmt):
 class Intrinsic:
     """A small function with a meaning of its own: straight-line definitions, then a result.
 
-    Back ends print the meaning as a function, unless the target has `feature` and the intrinsic says how to spell it there: `c`
-    (a C expression with `{name}` for each parameter) and `llvm` (the name of an LLVM intrinsic of the same signature).
+    Back ends print the meaning as a function, unless the target has `feature` and the intrinsic says how to spell it
+    there: `c` (a C expression with `{name}` for each parameter) and `llvm` (the name of an LLVM intrinsic of the same
+    signature).
     """
 
     name: str
@@ -340,13 +354,17 @@ class Intrinsic:
     llvm: str = ""
 
     def __call__(self, *arguments: Operand) -> Expr:
-        """The intrinsic applied; numbers become constants of the parameter's type. Raises `TypeError` on a wrong argument."""
+        """The intrinsic applied; numbers become constants of the parameter's type. Raises `TypeError` on a wrong
+        argument.
+        """
         if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, not {len(arguments)}")
         given = tuple(as_expr(a, p.dtype) for a, p in zip(arguments, self.parameters, strict=True))
         for argument, parameter in zip(given, self.parameters, strict=True):
             if argument.dtype is not parameter.dtype:
-                raise TypeError(f"{self.name}: {parameter.name} is {parameter.dtype.value}, given {argument.dtype.value}")
+                raise TypeError(
+                    f"{self.name}: {parameter.name} is {parameter.dtype.value}, given {argument.dtype.value}"
+                )
         return Call(self, given)
 
 
@@ -403,7 +421,9 @@ def as_expr(value: Operand, dtype: DType) -> Expr:
 
 
 def wrap(value: int, dtype: DType) -> int:
-    """`value` reduced to the range of an integer type, as two's complement wraps. `INDEX` must not overflow (`OverflowError`)."""
+    """`value` reduced to the range of an integer type, as two's complement wraps. `INDEX` must not overflow
+    (`OverflowError`).
+    """
     if dtype is DType.BOOL:
         return value & 1
     low, high = dtype.limits
@@ -444,7 +464,9 @@ def _fold(operation: str, a: int, b: int, dtype: DType) -> int | None:
 
 
 def binary(operation: str, a: Operand, b: Operand) -> Expr:
-    """A binary operation, folded where both are integer constants or one is neutral. Raises `TypeError` when types differ."""
+    """A binary operation, folded where both are integer constants or one is neutral. Raises `TypeError` when types
+    differ.
+    """
     left = as_expr(a, b.dtype if isinstance(b, Expr) else DType.INDEX)
     right = as_expr(b, DType.INDEX if left.dtype is DType.POINTER else left.dtype)
     if left.dtype is DType.POINTER:
@@ -510,6 +532,8 @@ def cast(value: Operand, dtype: DType) -> Expr:
     if value.dtype is dtype:
         return value
     if isinstance(value, Constant) and not value.dtype.is_float and not dtype.is_float:
+        if dtype is DType.BOOL:
+            return Constant(int(value.value != 0), dtype)
         return Constant(wrap(int(value.value), dtype), dtype)
     return Cast(value, dtype)
 
@@ -591,7 +615,9 @@ def with_children(expr: Expr, new: tuple[Expr, ...]) -> Expr:
 
 
 def map_expr(expr: Expr, function: Callable[[Expr], Expr | None]) -> Expr:
-    """Rewrite bottom up: `function` gets each node over rewritten operands and returns a replacement, or `None` to keep it."""
+    """Rewrite bottom up: `function` gets each node over rewritten operands and returns a replacement, or `None` to keep
+    it.
+    """
     old = children(expr)
     if old:
         new = tuple(map_expr(child, function) for child in old)

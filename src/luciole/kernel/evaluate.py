@@ -1,6 +1,7 @@
 """The meaning of expressions in numpy: on scalars for the interpreter, on whole arrays for operators' `compute`.
 
-Integers wrap as numpy arrays do; floats are float32, each operation rounded on its own, so the bits are those of any IEEE machine.
+Integers wrap as numpy arrays do; floats are float32, each operation rounded on its own, so the bits are those of any
+IEEE machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ Values = Mapping[str, Array]
 
 
 class EvaluationError(Exception):
-    """An operation outside its domain: overflow of an index, a shift too far, a division by zero, a float that fits no integer."""
+    """An operation outside its domain: overflow of an index, a shift too far, a division by zero, a float that fits no
+    integer.
+    """
 
 
 def _check_shift(amount: Array, dtype: DType) -> None:
@@ -42,9 +45,9 @@ def _divide(a: Array, b: Array, dtype: DType) -> Array:
         return np.asarray(np.divide(a, b))
     if np.any(b == 0):
         raise EvaluationError("division by zero")
-    quotient = np.abs(a.astype(object)) // np.abs(b.astype(object))
-    signed = np.where((a < 0) == (b < 0), quotient, -quotient)
-    return _wrapped(signed, dtype)
+    quotient = np.abs(np.asarray(a).astype(object)) // np.abs(np.asarray(b).astype(object))
+    sign = np.where((a < 0) == (b < 0), 1, -1).astype(object)
+    return _wrapped(quotient * sign, dtype)
 
 
 def _remainder(a: Array, b: Array, dtype: DType) -> Array:
@@ -140,7 +143,9 @@ def cast_value(a: Array, source: DType, target: DType) -> Array:
 
 
 def evaluate(expr: Expr, values: Values) -> Array:
-    """The value of an expression without memory accesses, given its variables. Raises `EvaluationError` outside its domain."""
+    """The value of an expression without memory accesses, given its variables. Raises `EvaluationError` outside its
+    domain.
+    """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         return _evaluate(expr, values)
 

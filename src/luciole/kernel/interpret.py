@@ -1,7 +1,7 @@
 """The slow, exact interpreter of kernels: the judge of every back end.
 
-Memory is checked: an index outside its axis, an address outside its buffer, a misaligned access, and a read of memory that nothing
-has written (outputs and workspaces start undefined) all raise `KernelError` with the statement's text.
+Memory is checked: an index outside its axis, an address outside its buffer, a misaligned access, and a read of memory
+that nothing has written (outputs and workspaces start undefined) all raise `KernelError` with the statement's text.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class _Memory:
             self.defined = np.zeros(size, np.bool_)
         else:
             if tuple(array.shape) != parameter.shape or array.dtype != parameter.dtype.numpy:
-                raise KernelError(f"{parameter.name} is {parameter.dtype.value}{list(parameter.shape)}, given {array.dtype}{list(array.shape)}")
+                raise KernelError(
+                    f"{parameter.name} is {parameter.dtype.value}{list(parameter.shape)}, "
+                    f"given {array.dtype}{list(array.shape)}"
+                )
             self.bytes = np.frombuffer(array.tobytes(), np.uint8).copy()
             self.defined = np.ones(size, np.bool_)
         self.strides = row_major_strides(parameter.shape)
@@ -86,22 +89,30 @@ class _Memory:
     def read(self, offset: int, dtype: DType) -> Array:
         self._check(offset, dtype.size_bytes)
         if not self.defined[offset : offset + dtype.size_bytes].all():
-            raise KernelError(f"bytes {offset}..{offset + dtype.size_bytes} of {self.parameter.name} are read before they are written")
+            raise KernelError(
+                f"bytes {offset}..{offset + dtype.size_bytes} of {self.parameter.name} are read before they are written"
+            )
         return self.bytes[offset : offset + dtype.size_bytes].view(dtype.numpy)[0]  # type: ignore[no-any-return]
 
     def write(self, offset: int, value: Array, dtype: DType) -> None:
         self._check(offset, dtype.size_bytes)
         if self.parameter.kind == "in":
             raise KernelError(f"{self.parameter.name} is an input and is written")
-        self.bytes[offset : offset + dtype.size_bytes] = np.frombuffer(np.asarray(value, dtype.numpy).tobytes(), np.uint8)
+        self.bytes[offset : offset + dtype.size_bytes] = np.frombuffer(
+            np.asarray(value, dtype.numpy).tobytes(), np.uint8
+        )
         self.defined[offset : offset + dtype.size_bytes] = True
 
     def _check(self, offset: int, size: int) -> None:
         if not 0 <= offset <= len(self.bytes) - size:
-            raise KernelError(f"bytes {offset}..{offset + size} are outside {self.parameter.name} of {len(self.bytes)} bytes")
+            raise KernelError(
+                f"bytes {offset}..{offset + size} are outside {self.parameter.name} of {len(self.bytes)} bytes"
+            )
 
 
-def run_kernel(kernel: Kernel, buffers: Mapping[str, Array], scalars: Mapping[str, int] | None = None) -> dict[str, Array]:
+def run_kernel(
+    kernel: Kernel, buffers: Mapping[str, Array], scalars: Mapping[str, int] | None = None
+) -> dict[str, Array]:
     """Run a kernel and return its `out` and `inout` buffers.
 
     `buffers` holds an array for every `in` and `inout` parameter. Raises `KernelError` on anything the IR forbids.

@@ -40,8 +40,8 @@ def requantize_tflite(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, 
 def requantize_tflite_right(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, right: Expr) -> Expr:
     """accumulator * multiplier * 2**(-right - 31), double rounding, for 1 <= right <= 31 and |accumulator| < 2**30.
 
-    The bound keeps the sum of rounding and value inside 32 bits, so that adding half, less one for negatives, rounds halves away
-    from zero.
+    The bound keeps the sum of rounding and value inside 32 bits, so that adding half, less one for negatives, rounds
+    halves away from zero.
     """
     high = k.let("high", high_multiply(accumulator, multiplier))
     return (high + (cast(1, I32) << (right - 1)) + (high >> 31)) >> right
@@ -66,5 +66,3 @@ def average_rounded(k: IntrinsicBuilder, total: Expr, count: Expr) -> Expr:
 def saturate_i8(k: IntrinsicBuilder, value: Expr) -> Expr:
     """value moved into -128..127."""
     return clamp(value, -128, 127)
-
-

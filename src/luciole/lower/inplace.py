@@ -44,4 +44,3 @@ def merge_parameters(kernel: Kernel, source: str, result: str) -> Kernel:
     merged = replace(kernel, parameters=parameters, body=map_body_expressions(kernel.body, redirect))
     digest = hashlib.sha256(repr(replace(merged, name="")).encode()).hexdigest()[:6]
     return replace(merged, name=kernel.name.rsplit("_", 1)[0] + "_" + digest)
-

@@ -68,7 +68,14 @@ class _Lowering:
             Region(ARENA, "arena", self.target.arena_alignment),
         )
         return Program(
-            self.graph.name, self.target.name, self.graph, regions, self.buffers, tuple(self.instructions), self.kernels, self.bindings
+            self.graph.name,
+            self.target.name,
+            self.graph,
+            regions,
+            self.buffers,
+            tuple(self.instructions),
+            self.kernels,
+            self.bindings,
         )
 
     # Values and buffers

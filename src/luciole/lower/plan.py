@@ -18,7 +18,9 @@ class ActivationSizes:
 
 
 def plan_memory(program: Program) -> Program:
-    """The program with an offset for every buffer and the size of every region; says whether the arena is proven minimal."""
+    """The program with an offset for every buffer and the size of every region; says whether the arena is proven
+    minimal.
+    """
     constants = program.in_region(WEIGHTS)
     offsets, end = _pack(constants)
     weights = replace(program.weights, size_bytes=end, lower_bound_bytes=end, is_optimal=True, method="packed")
@@ -40,7 +42,9 @@ def plan_memory(program: Program) -> Program:
 
 def placement_problem(buffers: tuple[Buffer, ...]) -> PlacementProblem:
     """The buffers of the arena as the solver sees them; the caller's steps come as the first and the last."""
-    return PlacementProblem(tuple(Item(b.name, b.size_bytes, b.alignment, b.first + 1, b.last + 1) for b in buffers), {})
+    return PlacementProblem(
+        tuple(Item(b.name, b.size_bytes, b.alignment, b.first + 1, b.last + 1) for b in buffers), {}
+    )
 
 
 def activation_sizes(program: Program) -> ActivationSizes:

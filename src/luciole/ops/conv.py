@@ -21,10 +21,12 @@ from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
 @operator("conv2d")
 class Conv2d(Operator):
-    """y[n, oh, ow, oc] = act(b[oc] + sum over kh, kw, ic of x[n, oh*s - top + kh*d, ow*s - left + kw*d, ic] * w[oc, kh, kw, ic]).
+    """y[n, oh, ow, oc] = act(b[oc] + sum over kh, kw, ic of x[n, oh*s - top + kh*d, ow*s - left + kw*d, ic] * w[oc, kh,
+    kw, ic]).
 
-    x is NHWC, w is [OC, KH, KW, IC], b is [OC] or absent; what lies outside x counts as zero. int8: weights symmetric, per tensor or
-    per output channel; b is int32 in units of x.scale * w.scale; the sum is requantized to the result's scale.
+    x is NHWC, w is [OC, KH, KW, IC], b is [OC] or absent; what lies outside x counts as zero. int8: weights symmetric,
+    per tensor or per output channel; b is int32 in units of x.scale * w.scale; the sum is requantized to the result's
+    scale.
     """
 
     x: Value
@@ -162,7 +164,9 @@ class Conv2d(Operator):
         yield cls(s.i8(1, 7, 7, 2, zero=3), s.i8_weights(2, 3, 2, 2, axis=None), None, pads=(2, 1, 2, 1), dilations=(2, 2),
                   activation="relu6", quant=s.quant(0.02, -100))  # fmt: skip
         yield cls(s.i8(1, 2, 2, 4), s.i8_weights(4, 1, 1, 4, scale=3.0), s.i32_bias(4), quant=s.quant(0.02))
-        yield cls(s.i8(1, 3, 3, 4), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="tflite-single", quant=s.quant(0.04))
+        yield cls(
+            s.i8(1, 3, 3, 4), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="tflite-single", quant=s.quant(0.04)
+        )
 
 
 ColumnRun = Callable[[LoopBuilder], Iterator[tuple[Operand, Operand, Operand]]]

@@ -11,7 +11,9 @@ from luciole.kernel.core import Expr
 
 
 def elementwise_loops(k: LoopBuilder, op: Elementwise, v: Views) -> None:
-    """One loop an axis over the result; an operand's axis of size one stays at zero. Axes that nothing broadcasts are merged."""
+    """One loop an axis over the result; an operand's axis of size one stays at zero. Axes that nothing broadcasts are
+    merged.
+    """
     shape = v.y.shape
     names = op.kernel_operands()
     views = [getattr(v, name) for name in names]

@@ -1,7 +1,8 @@
 """Regions, buffers, instructions and programs.
 
-A program is what is left of a graph when memory is decided: each value of the graph lives in a buffer, each operator that needs code is
-an instruction that runs one kernel over buffers. There is no control flow, so liveness is a range of instruction numbers.
+A program is what is left of a graph when memory is decided: each value of the graph lives in a buffer, each operator
+that needs code is an instruction that runs one kernel over buffers. There is no control flow, so liveness is a range of
+instruction numbers.
 
 Step -1 is the caller writing the inputs, steps 0..n-1 are the instructions, step n is the caller reading the outputs.
 """
@@ -26,7 +27,9 @@ WEIGHTS, ARENA = "weights", "arena"
 
 @dataclass(frozen=True)
 class Region:
-    """A range of memory: constants in flash, or the arena that the caller supplies. `size` and the rest are known after planning."""
+    """A range of memory: constants in flash, or the arena that the caller supplies. `size` and the rest are known after
+    planning.
+    """
 
     name: str
     kind: RegionKind
@@ -75,7 +78,9 @@ class Operand:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One run of a kernel: operands in the order of the kernel's parameters, values for its scalars, and the operator it computes."""
+    """One run of a kernel: operands in the order of the kernel's parameters, values for its scalars, and the operator
+    it computes.
+    """
 
     kernel: str
     operands: tuple[Operand, ...]
@@ -95,7 +100,8 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Program:
-    """Buffers, instructions and kernels; `graph` is what they compute, `bindings` says in which buffer each of its values lives.
+    """Buffers, instructions and kernels; `graph` is what they compute, `bindings` says in which buffer each of its
+    values lives.
 
     Values that no buffer holds (operands that a kernel has packed away) are not bound.
     """

@@ -1,7 +1,8 @@
 """Running a program in its planned memory: the judge of the plan.
 
-Each instruction reads its operands' bytes from the arena at their planned offsets, computes by the operator's numpy meaning (or by its
-kernel, on request), and writes its results there. Memory that nothing lives in is poisoned, so that a wrong plan gives wrong bits.
+Each instruction reads its operands' bytes from the arena at their planned offsets, computes by the operator's numpy
+meaning (or by its kernel, on request), and writes its results there. Memory that nothing lives in is poisoned, so that
+a wrong plan gives wrong bits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def run_program(
     use_kernels: bool = False,
     watch: Callable[[Value, Array], None] | None = None,
 ) -> dict[str, Array]:
-    """Run a planned program on arrays by input name; gives arrays by output name. `watch` is told every result as it is made."""
+    """Run a planned program on arrays by input name; gives arrays by output name. `watch` is told every result as it is
+    made.
+    """
     memory = np.full(program.arena.size_bytes, _POISON, np.uint8)
     for name, value, buffer in program.inputs():
         _write(memory, buffer, np.ascontiguousarray(inputs[name], value.type.dtype.numpy))
@@ -58,7 +61,11 @@ def _run_by_kernel(program: Program, instruction: Instruction, memory: Array) ->
         parameter = kernel.parameter(operand.parameter)
         if operand.kind in ("in", "inout"):
             raw = _bytes(program, memory, program.buffers[operand.buffer])
-            arrays[parameter.name] = raw[: _size(parameter.shape) * parameter.dtype.size_bytes].view(parameter.dtype.numpy).reshape(parameter.shape)
+            arrays[parameter.name] = (
+                raw[: _size(parameter.shape) * parameter.dtype.size_bytes]
+                .view(parameter.dtype.numpy)
+                .reshape(parameter.shape)
+            )
     scalars = {s.name: value for s, value in zip(kernel.scalars, instruction.scalars, strict=True)}
     results = run_kernel(kernel, arrays, scalars)
     for operand in instruction.operands:

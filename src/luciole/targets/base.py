@@ -1,7 +1,8 @@
 """Kernel recipes: how an operator becomes a kernel, and which of several ways a target takes.
 
-Every operator has the generic recipe, made from its own `loops`. A hand-scheduled recipe is a class under `@kernel`: it says when it
-applies, how constants are packed, what workspace it needs and what it costs, so that lowering can choose and the planner can see.
+Every operator has the generic recipe, made from its own `loops`. A hand-scheduled recipe is a class under `@kernel`: it
+says when it applies, how constants are packed, what workspace it needs and what it costs, so that lowering can choose
+and the planner can see.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ CONSTANT_ALIGNMENT = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kernel costs for one run: executed instructions, estimated cycles, bytes of code, of packed constants, of workspace."""
+    """What a kernel costs for one run: executed instructions, estimated cycles, bytes of code, of packed constants, of
+    workspace.
+    """
 
     instructions: int
     cycles: int
@@ -66,7 +69,9 @@ class KernelRecipe:
         raise NotImplementedError
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
-        """Append the kernel's loops; `v` holds activations, constants, results (`y`, or `y0`, `y1`, ...) and `workspace`."""
+        """Append the kernel's loops; `v` holds activations, constants, results (`y`, or `y0`, `y1`, ...) and
+        `workspace`.
+        """
         raise NotImplementedError
 
     @property

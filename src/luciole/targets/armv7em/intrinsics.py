@@ -1,7 +1,7 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings in C are those of
-the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings in
+C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
 """
 
 from __future__ import annotations
@@ -41,7 +41,16 @@ def _low_byte(value: Expr) -> Expr:
     return value.cast(DType.I8).cast(I32)
 
 
-@define_intrinsic("smlad", I32, feature=DSP, c="__smlad({a}, {b}, {accumulator})", llvm="llvm.arm.smlad", a=I32, b=I32, accumulator=I32)
+@define_intrinsic(
+    "smlad",
+    I32,
+    feature=DSP,
+    c="__smlad({a}, {b}, {accumulator})",
+    llvm="llvm.arm.smlad",
+    a=I32,
+    b=I32,
+    accumulator=I32,
+)
 def smlad(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
     """accumulator + a.low * b.low + a.high * b.high, wrapping."""
     return accumulator + low_half(a) * low_half(b) + high_half(a) * high_half(b)

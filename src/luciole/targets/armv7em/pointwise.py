@@ -1,9 +1,10 @@
 """1x1 convolution of int8 on cores with the DSP extension: three pixels by two output channels in registers.
 
-Two weights share a halfword, 256 * odd + even channel, and two halfwords of neighbouring inputs share a word. With x the pair of
-inputs, SMLAD of the whole word adds 256 * odd + even sums, SMLAD of the sign-extended low bytes adds the even sums alone, so the odd
-sum is (whole - even) / 256: one unpacking for four products, at one byte of flash a weight. Inputs are widened once a group of pixels,
-centered and doubled, so that SMMLAR rounds as TFLite's doubling high multiply does.
+Two weights share a halfword, 256 * odd + even channel, and two halfwords of neighbouring inputs share a word. With x
+the pair of inputs, SMLAD of the whole word adds 256 * odd + even sums, SMLAD of the sign-extended low bytes adds the
+even sums alone, so the odd sum is (whole - even) / 256: one unpacking for four products, at one byte of flash a weight.
+Inputs are widened once a group of pixels, centered and doubled, so that SMMLAR rounds as TFLite's doubling high
+multiply does.
 
 Design and measurements: 1.12 to 1.15 executed instructions per multiplication on 64 -> 64 channels.
 """
@@ -23,7 +24,8 @@ from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em.intrinsics import rotated_by_8, saturate_byte, smlad, smmlar, sxtab16, sxtb16
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
-#: Pixels in one register tile; the accumulators of two channels for them, the inputs, the weights and the pointers fill 13 registers.
+#: Pixels in one register tile; the accumulators of two channels for them, the inputs, the weights and the pointers fill
+#: 13 registers.
 TILE_PIXELS = 3
 #: Pairs of inputs in one turn of the inner loop.
 UNROLL = 8
@@ -79,10 +81,16 @@ class PointwiseHiLo(KernelRecipe):
         return common.constant_of(op, op.w, "w").reshape(op.w.type.shape[0], -1).astype(np.int64)
 
     def _bias(self, op: Conv2d) -> Array:
-        return np.zeros(op.w.type.shape[0], np.int64) if op.b is None else common.constant_of(op, op.b, "b").astype(np.int64)
+        return (
+            np.zeros(op.w.type.shape[0], np.int64)
+            if op.b is None
+            else common.constant_of(op, op.b, "b").astype(np.int64)
+        )
 
     def _packed_weights(self, op: Conv2d) -> Array:
-        """Words [pairs of channels, pairs of inputs]; four inputs give the pairs (0, 2) and (1, 3), the order SXTB16 widens them in."""
+        """Words [pairs of channels, pairs of inputs]; four inputs give the pairs (0, 2) and (1, 3), the order SXTB16
+        widens them in.
+        """
         weights = self._weights(op)
         halves = 256 * weights[1::2] + weights[0::2]
         order = np.arange(weights.shape[1]).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1, 2)
@@ -91,7 +99,9 @@ class PointwiseHiLo(KernelRecipe):
         return np.ascontiguousarray(words)
 
     def _channel_parameters(self, op: Conv2d) -> Array:
-        """Words [pairs of channels, 8]: doubled bias of the even channel, packed bias of both, (multiplier, rounding, shift) twice."""
+        """Words [pairs of channels, 8]: doubled bias of the even channel, packed bias of both, (multiplier, rounding,
+        shift) twice.
+        """
         requantizer, bias = op.requantizer(), 2 * self._bias(op)
         multiplier, shift = multiplier_arrays(requantizer.multipliers)
         right = -shift.astype(np.int64)
@@ -183,7 +193,9 @@ def _widen(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, pixels: int) -> N
         write += 8 * unroll * pixels
 
 
-def _accumulate(k: LoopBuilder, v: Views, weights: Register, row_bytes: int, even: list[Register], both: list[Register]) -> None:
+def _accumulate(
+    k: LoopBuilder, v: Views, weights: Register, row_bytes: int, even: list[Register], both: list[Register]
+) -> None:
     """The sums of one pair of channels; `weights` ends behind the pair's row."""
     pixels, pairs = len(even), row_bytes // 4
     unroll = next(u for u in range(UNROLL, 0, -1) if pairs % u == 0)

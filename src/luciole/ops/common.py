@@ -12,8 +12,9 @@ from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Multiplier, Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, Shape
+from luciole.kernel.builder import View
 from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum, minimum
-from luciole.kernel.intrinsics import requantize_single, requantize_tflite, requantize_tflite_right
+from luciole.kernel.intrinsics import high_multiply, requantize_single, requantize_tflite, requantize_tflite_right
 
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 
@@ -31,7 +32,7 @@ class Window:
     dilations: tuple[int, int] = (1, 1)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the result for an input of `size`; may be zero or negative when the window does not fit."""
+        """Height and width of the result for an input of `size`; below one when the window does not fit."""
         height, width = (
             (size[i] + self.pads[i] + self.pads[i + 2] - self.extent[i]) // self.strides[i] + 1 for i in (0, 1)
         )
@@ -54,13 +55,16 @@ class Window:
         if min(self.pads) < 0:
             return f"pads {self.pads} are negative"
         if min(self.output_size(size)) < 1:
-            return f"a window of {self.extent[0]}x{self.extent[1]} does not fit into {size[0]}x{size[1]} with pads {self.pads}"
+            extent, pads = self.extent, self.pads
+            return f"a window of {extent[0]}x{extent[1]} does not fit into {size[0]}x{size[1]} with pads {pads}"
         if self.pads[0] >= self.extent[0] or self.pads[1] >= self.extent[1]:
             return f"pads {self.pads} leave windows that see no input"
         return ""
 
     def tap_bounds(self, axis: int, position: Operand, size: int) -> tuple[Operand, Operand]:
-        """First and last-plus-one tap that falls inside the input, for an output position along `axis` (0 rows, 1 columns)."""
+        """First and last-plus-one tap that falls inside the input, for an output position along `axis` (0 rows, 1
+        columns).
+        """
         if self.pads[axis] == 0 and self.pads[axis + 2] == 0:
             return 0, self.kernel[axis]
         step = self.dilations[axis]
@@ -71,8 +75,17 @@ class Window:
         last = minimum(maximum(size + step - 1 - start, 0) // step, self.kernel[axis])
         return first, last
 
+    def inner_range(self, axis: int, size: int) -> range:
+        """The output positions along `axis` whose windows lie inside an input of `size`; they are neighbours, perhaps
+        none.
+        """
+        count = (size + self.pads[axis] + self.pads[axis + 2] - self.extent[axis]) // self.strides[axis] + 1
+        first = -(-self.pads[axis] // self.strides[axis])
+        last = (size - self.extent[axis] + self.pads[axis]) // self.strides[axis] + 1
+        return range(min(first, count), max(min(last, count), min(first, count)))
+
     def patches(self, x: Array, fill: int | float) -> Array:
-        """All windows of an NHWC array as [N, OH, OW, KH, KW, C], outside the input `fill`: the numpy meaning's helper."""
+        """All windows of an NHWC array as [N, OH, OW, KH, KW, C], with `fill` outside the input."""
         (top, left, bottom, right), (kh, kw) = self.pads, self.kernel
         height, width = self.output_size((x.shape[1], x.shape[2]))
         padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
@@ -84,7 +97,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Requantizer:
-    """From int32 accumulators to integers of the output: multiplier and shift a channel, zero point, clamp, rounding."""
+    """From int32 accumulators to int8: a multiplier and shift for each channel, zero point, clamp, rounding."""
 
     multipliers: tuple[Multiplier, ...]
     zero_point: int
@@ -104,7 +117,8 @@ class Requantizer:
         )
 
     def arrays(self) -> dict[str, Array]:
-        """The parameters `multiplier` and `shift` as kernels read them; the short form's shifts are positive, to the right.
+        """The parameters `multiplier` and `shift` as kernels read them; the short form's shifts are positive, to the
+        right.
 
         A channel with multiplier zero gives zero whatever its shift.
         """
@@ -121,18 +135,37 @@ class Requantizer:
         """The kernel expression: an `i32` within low..high."""
         if self.is_short:
             scaled = requantize_tflite_right(accumulator, multiplier, shift)
-        elif self.rounding == "tflite":
-            scaled = requantize_tflite(accumulator, multiplier, shift)
-        elif self.rounding == "tflite-single":
-            scaled = requantize_single(accumulator, multiplier, shift)
         else:
-            raise CompileError.of("unsupported-rounding", f"rounding {self.rounding} has no integer kernel", exit_code=2)
+            scaled = _scaled(accumulator, multiplier, shift, self.rounding)
         return clamp(scaled + self.zero_point, self.low, self.high)
 
     def emit_constant(self, accumulator: Expr) -> Expr:
         """As `emit`, for one multiplier for all channels, as constants in the code."""
         (only,) = self.multipliers
-        return self.emit(accumulator, only.multiplier, -only.shift if self.is_short else only.shift)
+        scaled = scaled_by(accumulator, only, self.rounding, self.accumulator_bound)
+        return clamp(scaled + self.zero_point, self.low, self.high)
+
+
+def _scaled(accumulator: Expr, multiplier: Operand, shift: Operand, rounding: Rounding) -> Expr:
+    """accumulator * multiplier * 2**(shift - 31), rounded, for any accumulator and shift."""
+    if rounding == "tflite":
+        return requantize_tflite(accumulator, multiplier, shift)
+    if rounding == "tflite-single":
+        return requantize_single(accumulator, multiplier, shift)
+    raise CompileError.of("unsupported-rounding", f"rounding {rounding} has no integer kernel", exit_code=2)
+
+
+def scaled_by(accumulator: Expr, multiplier: Multiplier, rounding: Rounding, bound: int) -> Expr:
+    """The kernel expression of `arithmetic.requantize` by a constant, for accumulators up to `bound` in magnitude."""
+    if multiplier.multiplier == 0:
+        return Constant(0, DType.I32)
+    if rounding == "tflite" and multiplier.shift == 0:
+        if multiplier.multiplier == 1 << 30 and bound < SHORT_ACCUMULATOR_LIMIT:
+            return (accumulator + 1) >> 1
+        return high_multiply(accumulator, multiplier.multiplier)
+    if rounding == "tflite" and multiplier.shift < 0 and bound < SHORT_ACCUMULATOR_LIMIT:
+        return requantize_tflite_right(accumulator, multiplier.multiplier, -multiplier.shift)
+    return _scaled(accumulator, multiplier.multiplier, multiplier.shift, rounding)
 
 
 def output_clamp(op: Operator, activation: str) -> tuple[int, int]:
@@ -142,17 +175,44 @@ def output_clamp(op: Operator, activation: str) -> tuple[int, int]:
 
 
 def result_quant(op: Operator) -> Quant:
-    """The quantization of the result. Raises `CompileError` when a quantized operator has none, or has one per channel."""
+    """The quantization of an int8 result. Raises `CompileError` when there is none, or one per channel."""
     if op.quant is None or op.quant.is_per_channel:
         raise op.error("an int8 result needs one scale and zero point")
+    _check_zero_point(op, "the result", op.quant)
     return op.quant
+
+
+def _check_zero_point(op: Operator, what: str, quant: Quant) -> None:
+    if not -128 <= quant.zero_point <= 127:
+        raise op.error(f"{what} has the zero point {quant.zero_point}, outside of int8")
 
 
 def operand_quant(op: Operator, value: Value) -> Quant:
     """The per-tensor quantization of an operand. Raises `CompileError` when there is none."""
     if value.type.quant is None or value.type.quant.is_per_channel:
         raise op.error(f"operand %{value.name} needs one scale and zero point")
+    _check_zero_point(op, f"operand %{value.name}", value.type.quant)
     return value.type.quant
+
+
+def kept_quant(op: Operator, value: Value) -> Quant | None:
+    """The quantization of a result whose numbers are those of an operand: the operand's.
+
+    Raises `CompileError` when the operator was given another one.
+    """
+    if op.quant is not None and op.quant != value.type.quant:
+        raise op.error(f"the result keeps the numbers of %{value.name}, it cannot be quantized as {op.quant}")
+    return value.type.quant
+
+
+def reach(quant: Quant) -> int:
+    """The largest magnitude of an int8 number minus the zero point."""
+    return max(127 - quant.zero_point, quant.zero_point + 128)
+
+
+def centered(op: Operator, value: Value, element: Expr) -> Expr:
+    """An int8 element of an operand as `i32` minus its zero point; a float as it is."""
+    return widened(element) - operand_quant(op, value).zero_point if is_int8(value) else element
 
 
 def weighted_requantizer(
@@ -180,12 +240,12 @@ def accumulator_bound(op: Operator, w: Value, b: Value | None, zero_point: int, 
     weights = np.abs(constant_of(op, w, "w").astype(np.int64))
     sums = weights.sum(axis=tuple(i for i in range(weights.ndim) if i != axis))
     bias = 0 if b is None else np.abs(constant_of(op, b, "b").astype(np.int64))
-    reach = max(127 - zero_point, zero_point + 128)
-    return int((sums * reach + bias).max(initial=0))
+    largest = max(127 - zero_point, zero_point + 128)
+    return int((sums * largest + bias).max(initial=0))
 
 
 def folded_bias(op: Operator, w: Value, b: Value | None, zero_point: int, axis: int) -> Array:
-    """The int32 bias with -zero_point * (sum of the channel's weights) added: the sum may then take inputs as they are."""
+    """The int32 bias minus zero_point * (sum of the channel's weights), for sums that take inputs as they are."""
     weights = constant_of(op, w, "w").astype(np.int64)
     sums = weights.sum(axis=tuple(i for i in range(weights.ndim) if i != axis))
     bias = 0 if b is None else constant_of(op, b, "b").astype(np.int64)
@@ -228,7 +288,9 @@ def float_activation(activation: str, value: Expr) -> Expr:
 
 def float_activation_array(activation: str, values: Array) -> Array:
     """A fused activation on a float array, the same bits as `float_activation`."""
-    low, high = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}[activation]
+    low, high = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}[
+        activation
+    ]
     result = values if low is None else np.where(values > low, values, np.float32(low))
     return result if high is None else np.where(result < high, result, np.float32(high))
 
@@ -258,3 +320,14 @@ def is_int8(value: Value) -> bool:
 def merged_columns(shape: Shape) -> Shape:
     """[A, B, C, D] as [A, B, C * D]: a row's columns and channels are one run in memory."""
     return (shape[0], shape[1], shape[2] * shape[3])
+
+
+def looked_up(table: Array, x: Array) -> Array:
+    """int8 numbers through a table of 256 entries, that of -128 first."""
+    result: Array = table[x.astype(np.int64) + 128]
+    return result
+
+
+def table_element(table: View, element: Expr) -> Expr:
+    """The kernel expression of `looked_up`."""
+    return table[element.cast(DType.INDEX) + 128]

@@ -1,0 +1,24 @@
+"""The one list of the modules that hold operators; importing a module registers its classes and their import rules."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from luciole.graph.core import OPERATORS, Operator
+
+#: Modules of this package, in the order in which tables show their operators.
+MODULES = (
+    "conv",
+    "depthwise",
+    "matmul",
+    "elementwise",
+    "quantization",
+    "fused",
+)
+
+
+def load_operators() -> dict[str, type[Operator]]:
+    """Import every operator's module; all operator classes by kind."""
+    for module in MODULES:
+        import_module(f"luciole.ops.{module}")
+    return OPERATORS

@@ -1,0 +1,164 @@
+"""Addition, subtraction and multiplication, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.samples import Samples
+from luciole.ir import arithmetic
+from luciole.ir.arithmetic import ADDITION_LEFT_SHIFT, Multiplier, Rounding
+from luciole.ir.quant import Quant
+from luciole.ir.types import Array, DType, TensorType, broadcast_shapes
+from luciole.kernel.core import Expr
+from luciole.ops import common
+from luciole.ops.common import Requantizer
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryOperator(Elementwise):
+    """Base of operators of two operands that broadcast, with a fused activation; f32 or i8."""
+
+    a: Value
+    b: Value
+    activation: str = "none"
+    rounding: Rounding = "tflite"
+
+    def infer(self) -> TensorType:
+        a, b = self.a.type, self.b.type
+        if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.I8):
+            raise self.error("a and b must both be f32 or both i8", "unsupported-types")
+        common.check_activation(self, self.activation)
+        try:
+            shape = broadcast_shapes(a.shape, b.shape)
+        except ValueError as problem:
+            raise self.error(str(problem)) from None
+        return TensorType(a.dtype, shape, self.quant)
+
+    def in_place_operands(self) -> tuple[str, ...]:
+        shape = self.infer().shape
+        return tuple(name for name, value in self.named_operands() if value.type.shape == shape)
+
+    def quants(self) -> tuple[Quant, Quant, Quant]:
+        """The quantizations of a, of b, and of the result."""
+        return common.operand_quant(self, self.a), common.operand_quant(self, self.b), common.result_quant(self)
+
+    def centered_arrays(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """int8 operands minus their zero points."""
+        first, second, _ = self.quants()
+        return a.astype(np.int64) - first.zero_point, b.astype(np.int64) - second.zero_point
+
+
+def _add(op: BinaryOperator, sign: int, a: Array, b: Array) -> Array:
+    """The numpy meaning of addition (sign 1) and subtraction (-1)."""
+    if not common.is_int8(op.a):
+        total = a + b if sign > 0 else a - b
+        return np.asarray(common.float_activation_array(op.activation, total), np.float32)
+    first, second, output = arithmetic.addition_multipliers(*(q.scale for q in op.quants()))
+    left, right = (
+        arithmetic.requantize(value << ADDITION_LEFT_SHIFT, *multiplier, op.rounding).astype(np.int64)
+        for value, multiplier in zip(op.centered_arrays(a, b), (first, second), strict=True)
+    )
+    return np.asarray(_sum_requantizer(op, output).compute(left + sign * right), np.int8)
+
+
+def _sum_requantizer(op: BinaryOperator, multiplier: Multiplier) -> Requantizer:
+    """From the sum of the scaled operands, each at most half of reach * 2**20 and one from rounding, to the result."""
+    first, second, output = op.quants()
+    bound = (((common.reach(first) + common.reach(second)) << ADDITION_LEFT_SHIFT) >> 1) + 2
+    low, high = common.output_clamp(op, op.activation)
+    return Requantizer((multiplier,), output.zero_point, low, high, op.rounding, bound)
+
+
+def _add_element(op: BinaryOperator, sign: int, a: Expr, b: Expr) -> Expr:
+    """The kernel expression of addition (sign 1) and subtraction (-1)."""
+    if not common.is_int8(op.a):
+        return common.float_activation(op.activation, a + b if sign > 0 else a - b)
+    first, second, output = arithmetic.addition_multipliers(*(q.scale for q in op.quants()))
+    left, right = (
+        common.scaled_by(
+            common.centered(op, value, element) << ADDITION_LEFT_SHIFT,
+            multiplier,
+            op.rounding,
+            common.reach(common.operand_quant(op, value)) << ADDITION_LEFT_SHIFT,
+        )
+        for value, element, multiplier in ((op.a, a, first), (op.b, b, second))
+    )
+    total = left + right if sign > 0 else left - right
+    return _sum_requantizer(op, output).emit_constant(total).cast(DType.I8)
+
+
+@operator("add")
+class Add(BinaryOperator):
+    """y = act(a + b), with numpy's broadcasting.
+
+    int8: both operands minus their zero points, times 2**20, are scaled to a common scale, added, and requantized; see
+    `arithmetic.addition_multipliers`.
+    """
+
+    def compute(self, a: Array, b: Array) -> Array:
+        return _add(self, 1, a, b)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        return _add_element(self, 1, *operands)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 3, 4), s.f32(2, 3, 4), activation="relu")
+        yield cls(s.f32(2, 3, 4), s.f32_weights(4), activation="relu_n1_to_1")
+        yield cls(s.i8(1, 4, 4, 3, zero=-128), s.i8(1, 4, 4, 3, scale=0.031, zero=12), quant=s.quant(0.09, -3))
+        yield cls(s.i8(2, 3, 5, zero=127), s.i8(3, 1, scale=0.4), activation="relu", quant=s.quant(0.1, -128))
+        yield cls(s.i8(6, scale=0.02), s.i8(1, 6, scale=0.02), activation="relu6", quant=s.quant(0.04, 5))
+        yield cls(s.i8(40, scale=2.0), s.i8(40, zero=7), rounding="tflite-single", quant=s.quant(0.5, 1))
+
+
+@operator("sub")
+class Sub(BinaryOperator):
+    """y = act(a - b), with numpy's broadcasting. int8: as `add`, with the difference."""
+
+    def compute(self, a: Array, b: Array) -> Array:
+        return _add(self, -1, a, b)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        return _add_element(self, -1, *operands)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(3, 1, 4), s.f32(2, 1), activation="relu6")
+        yield cls(s.i8(3, 7, zero=-4), s.i8(3, 7, scale=0.013, zero=127), quant=s.quant(0.06, -30))
+        yield cls(s.i8(), s.i8(2, 2, zero=-128), quant=s.quant(0.2, 127))
+
+
+@operator("mul")
+class Mul(BinaryOperator):
+    """y = act(a * b), with numpy's broadcasting. int8: the product of both minus their zero points is requantized."""
+
+    def compute(self, a: Array, b: Array) -> Array:
+        if not common.is_int8(self.a):
+            return np.asarray(common.float_activation_array(self.activation, a * b), np.float32)
+        left, right = self.centered_arrays(a, b)
+        return self._requantizer().compute(left * right).astype(np.int8)
+
+    def _requantizer(self) -> Requantizer:
+        first, second, output = self.quants()
+        multiplier = arithmetic.multiplication_multiplier(first.scale, second.scale, output.scale)
+        low, high = common.output_clamp(self, self.activation)
+        bound = common.reach(first) * common.reach(second)
+        return Requantizer((multiplier,), output.zero_point, low, high, self.rounding, bound)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        a, b = operands
+        if not common.is_int8(self.a):
+            return common.float_activation(self.activation, a * b)
+        product = common.centered(self, self.a, a) * common.centered(self, self.b, b)
+        return self._requantizer().emit_constant(product).cast(DType.I8)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 3, 4), s.f32(3, 1), activation="relu_n1_to_1")
+        yield cls(s.i8(1, 5, 5, 2, zero=-128), s.i8(1, 1, 1, 2, zero=30), quant=s.quant(0.2, -10))
+        yield cls(s.i8(4, 4, scale=0.5), s.i8(4, 4, scale=0.5, zero=127), activation="relu", quant=s.quant(0.2, -128))
+        yield cls(s.i8(9, zero=5), s.i8(9, zero=-6), rounding="tflite-single", quant=s.quant(0.1, 2))

@@ -1,0 +1,184 @@
+"""Products of matrices: with constant weights (`fully_connected`), and of two activations (`matmul`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.samples import Samples
+from luciole.ir import arithmetic
+from luciole.ir.arithmetic import Rounding
+from luciole.ir.types import Array, DType, Shape, TensorType, broadcast_shapes
+from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.core import Expr, Operand
+from luciole.ops import common
+from luciole.ops.common import Requantizer
+
+
+@operator("fully_connected")
+class FullyConnected(Operator):
+    """y[..., n] = act(b[n] + sum over k of x[..., k] * w[n, k]).
+
+    w is [N, K], b is [N] or absent. int8: weights symmetric, per tensor or per row; b is int32 in units of x.scale *
+    w.scale; the sum is requantized to the result's scale.
+    """
+
+    x: Value
+    w: Value
+    b: Value | None = None
+    activation: str = "none"
+    rounding: Rounding = "tflite"
+
+    def infer(self) -> TensorType:
+        x, w = self.x.type, self.w.type
+        if x.rank < 1 or w.rank != 2:
+            raise self.error("x must have an axis, and w two")
+        if x.shape[-1] != w.shape[1]:
+            raise self.error(f"x has rows of {x.shape[-1]} elements, w takes {w.shape[1]}")
+        if x.dtype is not w.dtype or x.dtype not in (DType.F32, DType.I8):
+            raise self.error("x and w must both be f32 or both i8", "unsupported-types")
+        common.check_bias(self, self.b, w.shape[0])
+        common.check_activation(self, self.activation)
+        return TensorType(x.dtype, (*x.shape[:-1], w.shape[0]), self.quant)
+
+    def macs(self) -> int:
+        return self.infer().elements * self.w.type.shape[1]
+
+    def compute(self, x: Array, w: Array, b: Array | None) -> Array:
+        if not common.is_int8(self.x):
+            product = x @ w.T
+            total = product + b if b is not None else product
+            return common.float_activation_array(self.activation, total).astype(np.float32)
+        zero = common.operand_quant(self, self.x).zero_point
+        accumulator = common.exact_matmul(x.astype(np.int64) - zero, w.T)
+        return self.requantizer().compute(accumulator + (0 if b is None else b)).astype(np.int8)
+
+    def requantizer(self) -> Requantizer:
+        """How the int32 sums become the result."""
+        return common.weighted_requantizer(self, self.x, self.w, self.b, 0, self.activation, self.rounding)
+
+    def parameters(self) -> dict[str, Array]:
+        if not common.is_int8(self.x):
+            return {}
+        zero = common.operand_quant(self, self.x).zero_point
+        return self.requantizer().arrays() | {"bias": common.folded_bias(self, self.w, self.b, zero, 0)}
+
+    def kernel_operands(self) -> tuple[str, ...]:
+        return ("x", "w") if common.is_int8(self.x) or self.b is None else ("x", "w", "b")
+
+    def kernel_shapes(self) -> dict[str, Shape]:
+        rows = math.prod(self.x.type.shape[:-1])
+        return {"x": (rows, self.w.type.shape[1]), "y": (rows, self.w.type.shape[0])}
+
+    def loops(self, k: LoopBuilder, v: Views) -> None:
+        """A few outputs are summed side by side, so that each input element is loaded once for them."""
+        rows, count = v.y.shape
+        tile = common.channel_tile(count)
+        with k.loop("row", rows) as row, k.loop("n", 0, count, tile) as n:
+            sums = [k.define(f"sum{j}", self._initial(v, n + j)) for j in range(tile)]
+            with k.loop("k", v.x.shape[1]) as i:
+                value = common.widened(v.x[row, i])
+                for j, total in enumerate(sums):
+                    total += value * common.widened(v.w[n + j, i])
+            for j, total in enumerate(sums):
+                v.y[row, n + j] = self._finish(v, total, n + j)
+
+    def _initial(self, v: Views, channel: Expr) -> Operand:
+        if common.is_int8(self.x):
+            return v.bias[channel]
+        return common.float_zero() if self.b is None else v.b[channel]
+
+    def _finish(self, v: Views, total: Expr, channel: Expr) -> Expr:
+        if not common.is_int8(self.x):
+            return common.float_activation(self.activation, total)
+        return self.requantizer().emit(total, v.multiplier[channel], v.shift[channel]).cast(DType.I8)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 7), s.f32_weights(5, 7), s.f32_weights(5), activation="relu")
+        yield cls(s.f32(3), s.f32_weights(1, 3))
+        yield cls(s.i8(1, 9, zero=-128), s.i8_weights(6, 9, axis=None), s.i32_bias(6), quant=s.quant(0.15, 12))
+        yield cls(
+            s.i8(2, 3, 8, zero=127), s.i8_weights(8, 8), s.i32_bias(8), activation="relu6", quant=s.quant(0.1, -128)
+        )
+        yield cls(s.i8(1, 1), s.i8_weights(3, 1, scale=30.0), None, quant=s.quant(0.05, -1))
+        yield cls(s.i8(1, 20, zero=4), s.i8_weights(7, 20), s.i32_bias(7), rounding="tflite-single", quant=s.quant(0.2))
+
+
+@operator("matmul")
+class MatMul(Operator):
+    """y[..., i, j] = sum over p of a[..., i, p] * b[..., p, j]; leading axes broadcast.
+
+    int8: zero points of both operands are subtracted, the sum is requantized to the result's scale.
+    """
+
+    a: Value
+    b: Value
+    rounding: Rounding = "tflite"
+
+    def infer(self) -> TensorType:
+        a, b = self.a.type, self.b.type
+        if a.rank < 2 or b.rank < 2:
+            raise self.error("a and b must have two axes at least")
+        if a.shape[-1] != b.shape[-2]:
+            raise self.error(f"a has rows of {a.shape[-1]} elements, b has columns of {b.shape[-2]}")
+        if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.I8):
+            raise self.error("a and b must both be f32 or both i8", "unsupported-types")
+        try:
+            batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError as problem:
+            raise self.error(str(problem)) from None
+        return TensorType(a.dtype, (*batch, a.shape[-2], b.shape[-1]), self.quant)
+
+    def macs(self) -> int:
+        return self.infer().elements * self.a.type.shape[-1]
+
+    def compute(self, a: Array, b: Array) -> Array:
+        if not common.is_int8(self.a):
+            return np.asarray(a @ b, np.float32)
+        left, right = (common.operand_quant(self, v).zero_point for v in (self.a, self.b))
+        accumulator = common.exact_matmul(a.astype(np.int64) - left, b.astype(np.int64) - right)
+        return self.requantizer().compute(accumulator).astype(np.int8)
+
+    def requantizer(self) -> Requantizer:
+        """How the int32 sums become the result."""
+        a, b = common.operand_quant(self, self.a), common.operand_quant(self, self.b)
+        quant = common.result_quant(self)
+        multiplier = arithmetic.convolution_multiplier(a.scale, b.scale, quant.scale, self.rounding)
+        bound = self.a.type.shape[-1] * common.reach(a) * common.reach(b)
+        return Requantizer((multiplier,), quant.zero_point, -128, 127, self.rounding, bound)
+
+    def kernel_shapes(self) -> dict[str, Shape]:
+        """All operands with the rank of the result."""
+        rank = self.infer().rank
+        return {n: (1,) * (rank - v.type.rank) + v.type.shape for n, v in self.named_operands()}
+
+    def loops(self, k: LoopBuilder, v: Views) -> None:
+        """A few columns are summed side by side, so that each element of a is loaded once for them."""
+        *batch, rows, columns = v.y.shape
+        tile = common.channel_tile(columns)
+        with k.nest("n", *batch) as outer:
+            a, b = (
+                tuple(0 if size == 1 else i for size, i in zip(view.shape, outer, strict=False)) for view in (v.a, v.b)
+            )
+            with k.loop("i", rows) as i, k.loop("j", 0, columns, tile) as j:
+                zero = 0 if common.is_int8(self.a) else common.float_zero()
+                sums = [k.define(f"sum{t}", zero) for t in range(tile)]
+                with k.loop("p", v.a.shape[-1]) as p:
+                    value = common.centered(self, self.a, v.a[(*a, i, p)])
+                    for t, total in enumerate(sums):
+                        total += value * common.centered(self, self.b, v.b[(*b, p, j + t)])
+                for t, total in enumerate(sums):
+                    is_int8 = common.is_int8(self.a)
+                    result = self.requantizer().emit_constant(total).cast(DType.I8) if is_int8 else total
+                    v.y[(*outer, i, j + t)] = result
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(3, 5), s.f32(5, 4))
+        yield cls(s.f32(2, 1, 2, 3), s.f32(3, 3, 1))
+        yield cls(s.i8(2, 3, 6, zero=-7), s.i8(2, 6, 4, zero=100), quant=s.quant(0.5, 3))
+        yield cls(s.i8(1, 2, scale=0.9), s.i8(2, 2, scale=0.9, zero=-128), quant=s.quant(0.4, -9))

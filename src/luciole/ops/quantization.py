@@ -1,0 +1,133 @@
+"""Between reals and scaled integers: quantize, dequantize, requantize."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.samples import Samples
+from luciole.ir import arithmetic
+from luciole.ir.arithmetic import Rounding
+from luciole.ir.types import Array, DType, TensorType
+from luciole.kernel.core import Expr, binary, cast, clamp, select
+from luciole.ops import common
+from luciole.ops.common import Requantizer
+
+#: Quotients beyond this give the ends of int8 whatever the zero point.
+_LARGEST_QUOTIENT = 1024.0
+
+
+@operator("quantize")
+class Quantize(Elementwise):
+    """y = clamp(round(x / scale) + zero_point), f32 to i8.
+
+    The quotient is rounded to float32; halves go away from zero, to even for rounding `onnx`. Infinities give the
+    ends of int8, a NaN the zero point.
+    """
+
+    x: Value
+    rounding: Rounding = "tflite"
+
+    def infer(self) -> TensorType:
+        if self.x.type.dtype is not DType.F32:
+            raise self.error("x must be f32", "unsupported-types")
+        return TensorType(DType.I8, self.x.type.shape, common.result_quant(self))
+
+    def compute(self, x: Array) -> Array:
+        quant = common.result_quant(self)
+        return arithmetic.quantize(x, quant.scale, quant.zero_point, rounding=self.rounding).astype(np.int8)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        """The quotient's integer part, plus one away from zero where the rest, which is exact, asks for it."""
+        quant = common.result_quant(self)
+        (x,) = operands
+        quotient = x / quant.scale
+        number = select(quotient.eq(quotient), quotient, 0.0)
+        bounded = clamp(number, -_LARGEST_QUOTIENT, _LARGEST_QUOTIENT)
+        whole = bounded.cast(DType.I32)
+        rest = bounded - whole.cast(DType.F32)
+        up, down = rest >= 0.5, rest <= -0.5
+        if self.rounding == "onnx":
+            is_odd = (whole & 1).ne(0)
+            up = binary("or", rest > 0.5, binary("and", up, is_odd))
+            down = binary("or", rest < -0.5, binary("and", down, is_odd))
+        one, none = cast(1, DType.I32), cast(0, DType.I32)
+        rounded = whole + select(up, one, none) - select(down, one, none)
+        return clamp(rounded + quant.zero_point, -128, 127).cast(DType.I8)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(3, 40, low=-9, high=9), quant=s.quant(0.05, 3))
+        yield cls(s.f32_values(0.5, -0.5, 1.5, -1.5, 2.5, 0.49999997, -0.49999997, 0.0, -0.0), quant=s.quant(1.0, -2))
+        yield cls(
+            s.f32_values(np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-40, 127.49999, -300.0), quant=s.quant(1.0, -128)
+        )
+        yield cls(
+            s.f32_values(0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 3.0, 9e9, np.nan), rounding="onnx", quant=s.quant(1.0, 127)
+        )
+
+
+@operator("dequantize")
+class Dequantize(Elementwise):
+    """y = scale * (x - zero_point), i8 to f32: the difference is exact, the product rounded once."""
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        if self.x.type.dtype is not DType.I8:
+            raise self.error("x must be i8", "unsupported-types")
+        common.operand_quant(self, self.x)
+        return TensorType(DType.F32, self.x.type.shape)
+
+    def compute(self, x: Array) -> Array:
+        quant = common.operand_quant(self, self.x)
+        return arithmetic.dequantize(x, quant.scale, quant.zero_point)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        return common.centered(self, self.x, operands[0]).cast(DType.F32) * common.operand_quant(self, self.x).scale
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.i8(2, 30, scale=0.1, zero=-128))
+        yield cls(s.i8(1, scale=1.0, zero=127))
+
+
+@operator("requantize")
+class Requantize(Elementwise):
+    """y = clamp(round((x - x.zero_point) * x.scale / scale) + zero_point), i8 to i8, through a table of 256 entries."""
+
+    x: Value
+    rounding: Rounding = "tflite"
+
+    def infer(self) -> TensorType:
+        if self.x.type.dtype is not DType.I8:
+            raise self.error("x must be i8", "unsupported-types")
+        common.operand_quant(self, self.x)
+        return TensorType(DType.I8, self.x.type.shape, common.result_quant(self))
+
+    def table(self) -> Array:
+        """The result for each of -128..127."""
+        source, target = common.operand_quant(self, self.x), common.result_quant(self)
+        multiplier = arithmetic.rescaling_multiplier(source.scale, target.scale)
+        requantizer = Requantizer((multiplier,), target.zero_point, -128, 127, self.rounding)
+        return requantizer.compute(np.arange(-128, 128) - source.zero_point).astype(np.int8)
+
+    def compute(self, x: Array) -> Array:
+        return common.looked_up(self.table(), x)
+
+    def parameters(self) -> dict[str, Array]:
+        return {"table": self.table()}
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        return common.table_element(v.table, operands[0])
+
+    def in_place_operands(self) -> tuple[str, ...]:
+        return ("x",)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.i8(2, 130, scale=0.03, zero=-128), quant=s.quant(0.07, 100))
+        yield cls(s.i8(20, scale=0.9, zero=127), quant=s.quant(0.007, -128))
+        yield cls(s.i8(20, scale=0.5), rounding="tflite-single", quant=s.quant(0.51))

@@ -232,6 +232,14 @@ class LoopBuilder:
             self._bodies.pop()
 
 
+@contextmanager
+def nested_loops(k: LoopBuilder, extents: Iterable[int | tuple[int, int]]) -> Iterator[list[Register]]:
+    """Loops inside one another, over 0..extent or begin..end each; gives their indices, outermost first."""
+    with ExitStack() as stack:
+        bounds = [(0, extent) if isinstance(extent, int) else extent for extent in extents]
+        yield [stack.enter_context(k.loop("i", begin, end)) for begin, end in bounds]
+
+
 class IntrinsicBuilder:
     """Gathers the definitions of an intrinsic's meaning."""
 

@@ -36,10 +36,12 @@ def parse_graph(text: str, constants: Mapping[str, Array] | None = None, file: s
 
     Raises `CompileError` for whatever is wrong with the text. Knows the operators whose modules have been imported.
     """
-    return _Parser(text, constants or {}, file).file_graph()
+    return GraphParser(text, constants or {}, file).file_graph()
 
 
-class _Parser(Scanner):
+class GraphParser(Scanner):
+    """Reads statements of graphs; the readers of other text forms that hold graphs build on it."""
+
     def __init__(self, text: str, constants: Mapping[str, Array], file: str) -> None:
         super().__init__(text, file)
         self.constants = constants
@@ -185,18 +187,22 @@ class _Parser(Scanner):
         type_offset = self.peek().offset
         type = self.tensor_type(body)
         self.expect("=")
-        offset = self.peek().offset
-        if self.peek().kind == "hash":
-            data = self.array()
-            given = f"{data.dtype}{list(data.shape)}"
-            if data.dtype != type.dtype.numpy or tuple(data.shape) != type.shape:
-                self.fail(f"%{name} is {type}, the array of that name is {given}", offset)
-        else:
-            data = self.literal(type, offset)
+        data = self.data(name, type)
         value = body.graph.add_constant(data, type.quant, name)
         if value.type != type:
             self.fail(f"%{name} is {type}, its data are {value.type}", type_offset)
         body.values[name] = value
+
+    def data(self, name: str, type: TensorType) -> Array:
+        """The contents of `name`: a list of numbers, or the hash of an array of its type."""
+        offset = self.peek().offset
+        if self.peek().kind != "hash":
+            return self.literal(type, offset)
+        data = self.array()
+        if data.dtype != type.dtype.numpy or tuple(data.shape) != type.shape:
+            given = f"{data.dtype}{list(data.shape)}"
+            self.fail(f"%{name} is {type}, the array of that name is {given}", offset)
+        return data
 
     def array(self) -> Array:
         token = self.next()
@@ -205,7 +211,7 @@ class _Parser(Scanner):
             self.fail(
                 f"there is no array {token.text}",
                 token.offset,
-                help="arrays stand in the .npz file beside the .graph file",
+                help="arrays stand in the .npz file beside the text",
             )
         return data
 

@@ -40,6 +40,10 @@ class Token:
 class Scanner:
     """The tokens of a text, read one after the other; `file` is for messages."""
 
+    #: The code of errors, and what stands for the file's name where there is none.
+    error_code = "graph-syntax"
+    default_file = "graph text"
+
     def __init__(self, text: str, file: str = "") -> None:
         self.text = text
         self.file = file
@@ -70,9 +74,9 @@ class Scanner:
         # A window of the line around the caret; notes follow an eight-column "  note: ".
         first = max(0, column - 70)
         caret = " " * (8 + len(printable(line[first:column]))) + "^"
-        place = f"{self.file or 'graph text'}:{self.text.count(chr(10), 0, offset) + 1}:{column + 1}"
+        place = f"{self.file or self.default_file}:{self.text.count(chr(10), 0, offset) + 1}:{column + 1}"
         notes = (f"{printable(line[first : first + 140])}\n{caret}", *notes)
-        raise CompileError.of("graph-syntax", message, Location(place), notes=notes, help=help)
+        raise CompileError.of(self.error_code, message, Location(place), notes=notes, help=help)
 
     def peek(self) -> Token:
         """The next token, left where it is."""

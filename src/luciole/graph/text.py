@@ -44,7 +44,21 @@ from luciole.graph.parse import MAXIMUM_TEXT_BYTES, parse_graph
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
 
-__all__ = ["GraphText", "load_graph", "parse_graph", "print_graph", "render_graph", "save_graph", "write_npz"]
+__all__ = [
+    "GraphText",
+    "array_reference",
+    "array_text",
+    "load_graph",
+    "parse_graph",
+    "print_graph",
+    "read_npz",
+    "read_text",
+    "render_graph",
+    "save_graph",
+    "value_text",
+    "word_text",
+    "write_npz",
+]
 
 #: Constants and lists of scales up to these lengths stand in the text.
 MAXIMUM_INLINE_ELEMENTS, MAXIMUM_INLINE_SCALES = 16, 4
@@ -93,7 +107,7 @@ class _GraphPrinter:
         body += [f"out {_value(value)} as {_quoted(name)}" for name, value in graph.outputs]
         head = [f"source {_quoted(self.source)}"] if self.source else []
         head += [f"quant {name} = {self.quant(quant)}" for quant, name in self.quants.items()]
-        return [f"graph {_word(graph.name)}", *("  " + line for line in head + body), "end"]
+        return [f"graph {word_text(graph.name)}", *("  " + line for line in head + body), "end"]
 
     def declaration(self, value: Value) -> str:
         return f"{_value(value)}: {self.type(value.type)}"
@@ -118,24 +132,13 @@ class _GraphPrinter:
             return attribute_text(numbers[0])
         if len(numbers) <= MAXIMUM_INLINE_SCALES:
             return attribute_text(tuple(numbers))
-        return self.reference(np.array(numbers, dtype))
+        return array_reference(np.array(numbers, dtype), self.arrays)
 
     def constant(self, value: Value) -> str:
         data = value.data
         if data is None:
             raise InternalError(f"constant {value!r} has no data")
-        if data.size <= MAXIMUM_INLINE_ELEMENTS and not (data.dtype.kind == "f" and np.isnan(data).any()):
-            return attribute_text(tuple(data.reshape(-1).tolist()))
-        return self.reference(data)
-
-    def reference(self, data: Array) -> str:
-        base = name = content_hash(data)
-        number = 0
-        while name in self.arrays and not _same_array(self.arrays[name], data):
-            number += 1
-            name = f"{base}.{number}"
-        self.arrays[name] = data
-        return f"@{name}"
+        return array_text(data, self.arrays)
 
     def operator(self, op: Operator) -> list[str]:
         results = ", ".join(self.declaration(value) for value in self.graph.results(op))
@@ -170,7 +173,7 @@ class _GraphPrinter:
     def location(self, location: Location) -> str:
         if not location:
             return ""
-        kind = f"({_word(location.kind)})" if location.kind else ""
+        kind = f"({word_text(location.kind)})" if location.kind else ""
         file = f" in {_quoted(location.file)}" if location.file != self.source else ""
         return f"  @{_quoted(location.node)}{kind}{file}"
 
@@ -194,6 +197,24 @@ def attribute_text(value: object) -> str:
     raise InternalError(f"an attribute holds {value!r}, a {type(value).__name__}, which has no text form")
 
 
+def array_text(data: Array, arrays: dict[str, Array]) -> str:
+    """A constant as text: a list when it is short, else its name in `arrays`, where it is put."""
+    if data.size <= MAXIMUM_INLINE_ELEMENTS and not (data.dtype.kind == "f" and np.isnan(data).any()):
+        return attribute_text(tuple(data.reshape(-1).tolist()))
+    return array_reference(data, arrays)
+
+
+def array_reference(data: Array, arrays: dict[str, Array]) -> str:
+    """The name of an array by its content, with the sign `@`; the array is put into `arrays`."""
+    base = name = content_hash(data)
+    number = 0
+    while name in arrays and not _same_array(arrays[name], data):
+        number += 1
+        name = f"{base}.{number}"
+    arrays[name] = data
+    return f"@{name}"
+
+
 def _float_text(value: float) -> str:
     with np.errstate(over="ignore", invalid="ignore"):
         single = np.float32(value)
@@ -202,11 +223,17 @@ def _float_text(value: float) -> str:
     return float(value).hex()
 
 
+def value_text(name: str) -> str:
+    """The name of a value or buffer with the percent sign, in quotes where it needs them."""
+    return "%" + (name if _PLAIN_NAME.fullmatch(name) else _quoted(name))
+
+
 def _value(value: Value) -> str:
-    return "%" + (value.name if _PLAIN_NAME.fullmatch(value.name) else _quoted(value.name))
+    return value_text(value.name)
 
 
-def _word(text: str) -> str:
+def word_text(text: str) -> str:
+    """A name that stands without a sign, in quotes where it needs them."""
     return text if _PLAIN_WORD.fullmatch(text) else _quoted(text)
 
 
@@ -255,24 +282,29 @@ def write_npz(arrays: Mapping[str, Array]) -> bytes:
 
 def load_graph(path: Path) -> Graph:
     """Read a `.graph` file and the `.npz` beside it, if any. Raises `CompileError` for whatever is wrong with them."""
-    try:
-        if path.stat().st_size > MAXIMUM_TEXT_BYTES:
-            raise CompileError.of(
-                "graph-file", f"the file is larger than {MAXIMUM_TEXT_BYTES} bytes", Location(str(path))
-            )
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CompileError.of("graph-file", f"cannot read the file: {error.strerror}", Location(str(path))) from None
-    except UnicodeDecodeError:
-        raise CompileError.of("graph-file", "the file is not UTF-8 text", Location(str(path))) from None
+    text = read_text(path, "graph-file")
     arrays_path = path.with_suffix(".npz")
-    arrays = _read_npz(arrays_path) if arrays_path.is_file() else {}
+    arrays = read_npz(arrays_path, "graph-file") if arrays_path.is_file() else {}
     return parse_graph(text, arrays, str(path))
 
 
-def _read_npz(path: Path) -> dict[str, Array]:
+def read_text(path: Path, code: str) -> str:
+    """The text of a file of ours. Raises `CompileError` of that code when there is none or it is too large."""
+    try:
+        if path.stat().st_size > MAXIMUM_TEXT_BYTES:
+            raise CompileError.of(code, f"the file is larger than {MAXIMUM_TEXT_BYTES} bytes", Location(str(path)))
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CompileError.of(code, f"cannot read the file: {error.strerror}", Location(str(path))) from None
+    except UnicodeDecodeError:
+        raise CompileError.of(code, "the file is not UTF-8 text", Location(str(path))) from None
+
+
+def read_npz(path: Path, code: str) -> dict[str, Array]:
+    """The arrays of a `.npz` file. Raises `CompileError` of that code for whatever is wrong with it."""
+
     def error(message: str) -> CompileError:
-        return CompileError.of("graph-file", message, Location(str(path)))
+        return CompileError.of(code, message, Location(str(path)))
 
     arrays: dict[str, Array] = {}
     try:

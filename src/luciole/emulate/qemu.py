@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from luciole.emulate.bundle import BundleInterface, check_inputs
@@ -24,8 +25,9 @@ from luciole.emulate.qemu_program import (
     QemuProgram,
     build_program,
 )
-from luciole.emulate.result import EmulationFault, Measurement, RunResult
-from luciole.errors import ToolError
+from luciole.emulate.result import CallRecord, EmulationFault, Measurement, RunResult
+from luciole.emulate.start_code import SLOT_BYTES, SLOT_COUNT, SLOT_TOTAL
+from luciole.errors import InternalError, ToolError
 
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm"}
 
@@ -71,13 +73,22 @@ class QemuBundle:
 
     def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
         """One inference; see `EmulatedBundle`."""
-        return self._run([inputs], measure=measure)[0]
+        if not measure:
+            return self._run([inputs])[0]
+        result = self._run([inputs], measure=True)[0]
+        calls = self._run([inputs], by_call=True)[0]
+        if calls.outputs != result.outputs or result.measurement is None or calls.measurement is None:
+            raise InternalError(f"{self.emulator}: the outputs change when the calls are measured")
+        return replace(result, measurement=replace(result.measurement, calls=calls.measurement.calls))
 
     def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:
         """An inference for each sample, in one start of the machine, none of them counted."""
-        return self._run(samples, measure=False) if samples else []
+        return self._run(samples) if samples else []
 
-    def _run(self, samples: Sequence[Sequence[bytes]], *, measure: bool) -> list[RunResult]:
+    def _run(
+        self, samples: Sequence[Sequence[bytes]], *, measure: bool = False, by_call: bool = False
+    ) -> list[RunResult]:
+        """Start the machine once for all samples, and measure the whole, or call by call, or nothing."""
         for inputs in samples:
             check_inputs(self._interface, inputs)
         program = build_program(
@@ -88,9 +99,12 @@ class QemuBundle:
             samples=len(samples),
             stack_bytes=self._stack_bytes,
             dump_stack=measure,
+            by_call=by_call,
         )
-        output = self._execute(program, b"".join(data for inputs in samples for data in inputs), measure=measure)
-        sizes = [4 * RECORD_WORDS, *(slot.size for slot in self._interface.outputs), program.stack_bytes]
+        stdin = b"".join(data for inputs in samples for data in inputs)
+        output = self._execute(program, stdin, measure=measure or by_call)
+        sizes = [4 * RECORD_WORDS, SLOT_BYTES * len(program.sites)]
+        sizes += [*(slot.size for slot in self._interface.outputs), program.stack_bytes]
         if len(output) != sum(sizes) * len(samples):
             raise EmulationFault(f"{self.emulator} wrote {len(output)} B, {sum(sizes) * len(samples)} expected")
         results = []
@@ -100,7 +114,15 @@ class QemuBundle:
             for size in sizes:
                 parts.append(output[position : position + size])
                 position += size
-            results.append(self._result(program, parts[0], parts[1:-1], parts[-1], measure=measure))
+            record = self._read_record(parts[0])
+            measurement = None
+            if measure:
+                used = len(parts[-1].lstrip(bytes([PAINT])))
+                instructions = self._instructions(record[0], record[1], program.overhead)
+                measurement = Measurement(0, instructions, stack_bytes=used)
+            elif by_call:
+                measurement = Measurement(0, 0, calls=self._calls(program, parts[1]))
+            results.append(RunResult(tuple(parts[2:-1]), measurement, self.emulator))
         return results
 
     def _execute(self, program: QemuProgram, stdin: bytes, *, measure: bool) -> bytes:
@@ -145,22 +167,30 @@ class QemuBundle:
         where = f"{function.name}+0x{(counter & ~1) - function.address:x}" if function is not None else "no function"
         return f"{what}, at pc 0x{counter:08x} in {where}"
 
-    def _result(
-        self, program: QemuProgram, record: bytes, outputs: Sequence[bytes], stack: bytes, *, measure: bool
-    ) -> RunResult:
-        """The result that one sample's record, outputs and stack tell."""
+    def _read_record(self, record: bytes) -> tuple[int, int]:
+        """The counter before and after the run, once both statuses are seen to be OK."""
         words = struct.unpack(f"<{RECORD_WORDS}I", record)
         prefix = self._interface.prefix
         for symbol, status in ((f"{prefix}_init", words[0]), (f"{prefix}_run", words[1])):
             if status:
                 raise EmulationFault(f"{symbol} returned status {status}")
-        if not measure:
-            return RunResult(tuple(outputs), None, self.emulator)
-        before, after = words[2] | words[3] << 32, words[4] | words[5] << 32
-        if self._machine.counter is Counter.CMSDK_TIMER:
-            ticks = (before - after) % (1 << 32)
-        else:
-            ticks = after - before
-        instructions = max(round(ticks * 1_000_000_000 / self._machine.clock_hz) - program.overhead, 0)
-        used = len(stack.lstrip(bytes([PAINT])))
-        return RunResult(tuple(outputs), Measurement(words[1], instructions, stack_bytes=used), self.emulator)
+        return words[2] | words[3] << 32, words[4] | words[5] << 32
+
+    def _instructions(self, before: int, after: int, overhead: int) -> int:
+        """Instructions between two readings, without what the measurement adds."""
+        down = self._machine.counter is Counter.CMSDK_TIMER
+        return self._from_ticks((before - after) % (1 << 32) if down else after - before, overhead)
+
+    def _from_ticks(self, ticks: int, overhead: int) -> int:
+        return max(round(ticks * 1_000_000_000 / self._machine.clock_hz) - overhead, 0)
+
+    def _calls(self, program: QemuProgram, slots: bytes) -> tuple[CallRecord, ...]:
+        """One record for each call that was made; a call that was made several times has the sum."""
+        records: list[CallRecord] = []
+        for index, site in enumerate(program.sites):
+            slot = slots[index * SLOT_BYTES : (index + 1) * SLOT_BYTES]
+            ticks, count = (int.from_bytes(slot[at : at + 4], "little") for at in (SLOT_TOTAL, SLOT_COUNT))
+            if count:
+                instructions = self._from_ticks(ticks, count * program.call_overheads[index])
+                records.append(CallRecord(len(records), site.address, site.symbol, instructions))
+        return tuple(records)

@@ -8,16 +8,18 @@ that running out of either faults.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from luciole.emulate.bundle import ARENA_FILL, BundleInterface
 from luciole.emulate.cores import EmulatedCore, Family, QemuMachine
 from luciole.emulate.elf_image import write_executable
-from luciole.emulate.loader import LoadedObject, Segment, load_object
+from luciole.emulate.loader import CallSite, LoadedObject, Segment, load_object
 from luciole.emulate.start_code import (
     APPLICATION_EXIT,
     OPEN_READ,
     OPEN_WRITE,
+    SLOT_BYTES,
     SYS_EXIT_EXTENDED,
     SYS_OPEN,
     SYS_READ,
@@ -40,7 +42,7 @@ PAINT = 0xA5
 _VECTOR_BYTES = 64
 #: Where the fault handler begins, after the program.
 _HANDLER_OFFSET = 0x1800
-_DATA_BYTES = 4096
+_DATA_BYTES = 16384
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class QemuProgram:
         overhead: instructions between the two readings of the counter that are not the bundle's.
         stack_bytes: size of the stack dump after each sample's record, 0 for none.
         fault_words: words of the record that a fault appends to the output file.
+        call_overheads: instructions that a call's own measurement adds, for each of `sites`.
+        sites: the calls of `<prefix>_run` that are measured one by one; a slot of each follows the record.
     """
 
     image: bytes
@@ -60,6 +64,8 @@ class QemuProgram:
     overhead: int
     stack_bytes: int
     fault_words: int
+    call_overheads: tuple[int, ...]
+    sites: tuple[CallSite, ...]
 
 
 @dataclass
@@ -107,9 +113,15 @@ def _lay_out(machine: QemuMachine, interface: BundleInterface, core: EmulatedCor
     return _Layout(machine.ram_address, stack_top, stack_top, writable, arena)
 
 
-def _load(object_bytes: bytes, core: EmulatedCore, machine: QemuMachine, layout: _Layout) -> LoadedObject:
+def _load(
+    object_bytes: bytes,
+    core: EmulatedCore,
+    machine: QemuMachine,
+    layout: _Layout,
+    redirect: Mapping[int, int] | None = None,
+) -> LoadedObject:
     """The object at the machine's addresses, checked to fit."""
-    loaded = load_object(object_bytes, core.family, machine.image_address, layout.writable)
+    loaded = load_object(object_bytes, core.family, machine.image_address, layout.writable, redirect=redirect)
     end = max(segment.address + len(segment.data) for segment in (loaded.code, loaded.constants))
     if end > machine.image_address + machine.image_bytes:
         raise CompileError.of(
@@ -120,6 +132,37 @@ def _load(object_bytes: bytes, core: EmulatedCore, machine: QemuMachine, layout:
     if layout.writable + len(loaded.writable.data) > layout.arena:
         raise CompileError.of("does-not-fit", f"writable data and the arena exceed the RAM of {machine.machine}")
     return loaded
+
+
+def _sites(loaded: LoadedObject, symbol: str) -> tuple[CallSite, ...]:
+    """The direct calls that a function makes, by address."""
+    function = loaded.function_at(loaded.address_of(symbol) & ~1)
+    return tuple(call for call in loaded.calls if loaded.function_at(call.address) == function)
+
+
+def _start_code(core: EmulatedCore, machine: QemuMachine, address: int) -> StartCode:
+    if core.family is Family.THUMB:
+        return ThumbStartCode(address, machine)
+    return RiscvStartCode(address, core.family.pointer_bytes)
+
+
+def _emit_trampolines(
+    core: EmulatedCore,
+    machine: QemuMachine,
+    loaded: LoadedObject,
+    sites: tuple[CallSite, ...],
+    slots: tuple[int, ...],
+) -> tuple[list[Segment], tuple[int, ...]]:
+    """A trampoline for each call, after the object and so in reach of it; and the instructions that each adds."""
+    address = max(segment.address + len(segment.data) for segment in (loaded.code, loaded.constants))
+    segments, overheads = [], []
+    for site, slot in zip(sites, slots, strict=True):
+        address = -(-address // 16) * 16
+        code = _start_code(core, machine, address)
+        overheads.append(code.trampoline(site.target, slot))
+        segments.append(Segment("trampoline", address, code.code()))
+        address += len(code.code())
+    return segments, tuple(overheads)
 
 
 def _emit_exit(code: StartCode, data: _Data, status: int) -> None:
@@ -145,6 +188,7 @@ def _emit_main(
     count = data.add(plan.samples.to_bytes(4, "little"))
     reads = [data.block(0, layout.arena + slot.offset, slot.size) for slot in interface.inputs]
     writes = [data.block(0, record, 4 * RECORD_WORDS)]
+    writes += [data.block(0, slot, SLOT_BYTES) for slot in plan.slots]
     writes += [data.block(0, layout.arena + slot.offset, slot.size) for slot in interface.outputs]
     if plan.dump_stack:
         writes.append(data.block(0, layout.stack_address, layout.stack_top - layout.stack_address))
@@ -176,11 +220,12 @@ def _emit_main(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a program is to do: how many samples, whether to dump the stack, and where its output handle is kept."""
+    """What a program is to do: how many samples, whether to dump the stack; where the output handle and the slots are."""
 
     samples: int
     dump_stack: bool
     output_block: int
+    slots: tuple[int, ...]
 
 
 def build_program(
@@ -192,24 +237,27 @@ def build_program(
     samples: int,
     stack_bytes: int,
     dump_stack: bool,
+    by_call: bool = False,
 ) -> QemuProgram:
-    """The executable that runs `samples` samples of a bundle on `machine`.
+    """The executable that runs `samples` samples of a bundle on `machine`; with `by_call` each layer is measured.
 
     Raises `CompileError` when the object cannot be loaded or does not fit in the machine.
     """
     layout = _lay_out(machine, interface, core, stack_bytes)
     loaded = _load(object_bytes, core, machine, layout)
     data = _Data(layout.data, core.family.pointer_bytes)
-    plan = _Plan(samples, dump_stack, data.block(0))
+    sites = _sites(loaded, f"{interface.prefix}_run") if by_call else ()
+    slots = tuple(data.add(bytes(SLOT_BYTES)) for _ in sites)
+    trampolines, overheads = _emit_trampolines(core, machine, loaded, sites, slots)
+    if sites:
+        targets = [trampoline.address | (core.family is Family.THUMB) for trampoline in trampolines]
+        redirect = {site.address: target for site, target in zip(sites, targets, strict=True)}
+        loaded = _load(object_bytes, core, machine, layout, redirect)
+    plan = _Plan(samples, dump_stack, data.block(0), slots)
     is_thumb = core.family is Family.THUMB
     code_address = machine.entry_address + (_VECTOR_BYTES if is_thumb else 0)
-    code: StartCode
-    if is_thumb:
-        thumb = ThumbStartCode(code_address, machine)
-        code, fault_words = thumb, thumb.FAULT_WORDS
-    else:
-        riscv = RiscvStartCode(code_address, core.family.pointer_bytes)
-        code, fault_words = riscv, riscv.FAULT_WORDS
+    code = _start_code(core, machine, code_address)
+    fault_words = ThumbStartCode.FAULT_WORDS if is_thumb else RiscvStartCode.FAULT_WORDS
     entry = code.here()
     handler = machine.entry_address + _HANDLER_OFFSET
     code.begin(layout.stack_top, handler)
@@ -227,9 +275,10 @@ def build_program(
     segments = [
         Segment("start", machine.entry_address, start),
         *loaded.segments,
+        *trampolines,
         Segment("data", layout.data, bytes(data.content)),
         Segment("arena", layout.arena, bytes([ARENA_FILL]) * interface.arena_bytes),
     ]
     image = write_executable(core.family, entry | is_thumb, segments)
     dumped = layout.stack_top - layout.stack_address if dump_stack else 0
-    return QemuProgram(image, loaded, overhead, dumped, fault_words)
+    return QemuProgram(image, loaded, overhead, dumped, fault_words, overheads, sites)

@@ -21,6 +21,10 @@ APPLICATION_EXIT = 0x20026
 OPEN_READ, OPEN_WRITE = 1, 5
 
 
+#: Size of a trampoline's slot, and where its words stand.
+SLOT_BYTES, SLOT_START, SLOT_TOTAL, SLOT_COUNT = 24, 8, 12, 16
+
+
 class StartCode(Protocol):
     """Encodes the statements of a start-up program."""
 
@@ -62,6 +66,14 @@ class StartCode(Protocol):
 
     def repeat(self, start: int, count_address: int) -> None:
         """Decrement a word of memory and go to `start` unless it is zero then."""
+
+    def trampoline(self, function: int, slot: int) -> int:
+        """Call a function in place of its caller: arguments and results pass untouched, on the stack too.
+
+        A slot of `SLOT_BYTES` keeps the return address, the counter at the call, and as words at `SLOT_TOTAL` and
+        `SLOT_COUNT` the ticks of all calls and their number. Returns the instructions between the two readings that are
+        not the function's.
+        """
 
     def fault_record(self, address: int) -> None:
         """In a fault handler: write `FAULT_WORDS` words that tell why and where."""
@@ -188,6 +200,33 @@ class ThumbStartCode:
         self._constant(4, start | 1)
         self._emit(0x4720)  # BX r4
 
+    def trampoline(self, function: int, slot: int) -> int:
+        """Changes r12, and r2 and r3 after the call; results are in r0 and r1."""
+        down = self._machine.counter is Counter.CMSDK_TIMER
+        counter = self._machine.counter_address + (4 if down else 8)
+        self._constant(12, slot)
+        self._emit(0xF8CC, 0xE000)  # STR lr, [r12]
+        self._constant(14, counter)
+        first = self.instructions
+        self._emit(0xF8DE, 0xE000)  # LDR lr, [lr]
+        self._emit(0xF8CC, 0xE000 | SLOT_START)  # STR lr, [r12, #start]
+        self._constant(14, function)
+        self._emit(0x47F0)  # BLX lr
+        self._constant(3, counter)
+        second = self.instructions
+        self._emit(0x681B)  # LDR r3, [r3]
+        self._constant(12, slot)
+        self._emit(0xF8DC, 0x2000 | SLOT_START)  # LDR r2, [r12, #start]
+        self._emit(0x1AD3 if down else 0x1A9B)  # SUBS r3, r2, r3 or SUBS r3, r3, r2
+        self._emit(0xF8DC, 0x2000 | SLOT_TOTAL)  # LDR r2, [r12, #total]
+        self._emit(0x189B)  # ADDS r3, r3, r2
+        self._emit(0xF8CC, 0x3000 | SLOT_TOTAL)  # STR r3, [r12, #total]
+        self._emit(0xF8DC, 0x2000 | SLOT_COUNT)  # LDR r2, [r12, #count]
+        self._emit(0x3201)  # ADDS r2, #1
+        self._emit(0xF8CC, 0x2000 | SLOT_COUNT)  # STR r2, [r12, #count]
+        self._emit(0xF8DC, 0xF000)  # LDR pc, [r12]
+        return second - first
+
     def fault_record(self, address: int) -> None:
         """CFSR (0xE000ED28), BFAR (0xE000ED38), then the eight words at the stack pointer."""
         self.copy(0xE000_ED28, address)
@@ -236,11 +275,12 @@ class RiscvStartCode:
             self._emit(32 << 20 | register << 15 | 1 << 12 | register << 7 | 0x13)  # SLLI 32
             self._emit(32 << 20 | register << 15 | 5 << 12 | register << 7 | 0x13)  # SRLI 32
 
-    def _load(self, target: int, base: int) -> None:
-        self._emit(base << 15 | 2 << 12 | target << 7 | 0x03)  # LW target, 0(base)
+    def _load(self, target: int, base: int, offset: int = 0) -> None:
+        self._emit(offset << 20 | base << 15 | 2 << 12 | target << 7 | 0x03)  # LW target, offset(base)
 
-    def _save(self, value: int, base: int) -> None:
-        self._emit(value << 20 | base << 15 | 2 << 12 | 0x23)  # SW value, 0(base)
+    def _save(self, value: int, base: int, offset: int = 0) -> None:
+        """SW value, offset(base), for offsets below 32."""
+        self._emit(value << 20 | base << 15 | 2 << 12 | offset << 7 | 0x23)
 
     def _read_csr(self, register: int, csr: int) -> None:
         self._emit(csr << 20 | 2 << 12 | register << 7 | 0x73)  # CSRRS register, csr, x0
@@ -323,6 +363,31 @@ class RiscvStartCode:
         self._constant(5, start)
         self._emit(6 << 15 | 0b01000 << 7 | 0x63)  # BEQ t1, x0, +8
         self._emit(5 << 15 | 0x67)  # JALR x0, 0(t0)
+
+    def trampoline(self, function: int, slot: int) -> int:
+        """Changes t0 before the call, t0 to t2 after it; results are in a0 and a1."""
+        pointer = 3 if self._is_64 else 2  # SD and LD, or SW and LW
+        self._constant(5, slot)
+        self._emit(1 << 20 | 5 << 15 | pointer << 12 | 0x23)  # store ra, 0(t0)
+        first = self.instructions
+        self._read_csr(6, 0xB02)
+        self._save(6, 5, SLOT_START)
+        self._constant(5, function)
+        self._emit(5 << 15 | 1 << 7 | 0x67)  # JALR ra, 0(t0)
+        second = self.instructions
+        self._read_csr(6, 0xB02)
+        self._constant(5, slot)
+        self._load(7, 5, SLOT_START)
+        self._emit(0x20 << 25 | 7 << 20 | 6 << 15 | 6 << 7 | 0x33)  # SUB t1, t1, t2
+        self._load(7, 5, SLOT_TOTAL)
+        self._emit(7 << 20 | 6 << 15 | 6 << 7 | 0x33)  # ADD t1, t1, t2
+        self._save(6, 5, SLOT_TOTAL)
+        self._load(7, 5, SLOT_COUNT)
+        self._emit(1 << 20 | 7 << 15 | 7 << 7 | 0x13)  # ADDI t2, t2, 1
+        self._save(7, 5, SLOT_COUNT)
+        self._emit(5 << 15 | pointer << 12 | 1 << 7 | 0x03)  # load ra, 0(t0)
+        self._emit(1 << 15 | 0x67)  # JALR x0, 0(ra)
+        return second - first
 
     def fault_record(self, address: int) -> None:
         """mcause, mepc, mtval."""

@@ -58,9 +58,9 @@ def exact_interval(operation: str, a: Interval, b: Interval, bits: int) -> Inter
             return Interval(0, min(x.high for x in (a, b) if x.low >= 0))
         case "or" | "xor" if a.low >= 0 and b.low >= 0:
             return Interval(0, (1 << max(a.high, b.high).bit_length()) - 1)
-        case "shift_left" if 0 <= b.low and b.high < bits:
+        case "shift_left" if b.low >= 0 and b.high < bits:
             return _hull(x << y for x in a for y in b)
-        case "shift_right" if 0 <= b.low and b.high < bits:
+        case "shift_right" if b.low >= 0 and b.high < bits:
             return _hull(x >> y for x in a for y in b)
     return None
 
@@ -75,7 +75,7 @@ def _truncated(a: int, b: int) -> int:
 
 
 def interval(expr: Expr, known: Known) -> Interval:
-    """Bounds of an expression of integer type or `BOOL`, given bounds of some registers. Never wrong, sometimes wide."""
+    """Bounds of an expression of integer type or `BOOL`, given bounds of some registers; never wrong, at times wide."""
     everything = of_type(expr.dtype)
     bounds = _unwrapped(expr, known)
     if bounds is None:

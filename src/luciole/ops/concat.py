@@ -14,7 +14,7 @@ from luciole.kernel.builder import LoopBuilder, nested_loops
 
 @operator("concat")
 class Concat(Operator):
-    """The operands joined along `axis`. Element types and quantizations are equal: rescaling is an operator of its own."""
+    """The operands joined along `axis`. Element types and quantizations are equal: rescaling is another operator."""
 
     xs: tuple[Value, ...]
     axis: int

@@ -14,7 +14,7 @@ from luciole.kernel.builder import LoopBuilder, nested_loops
 
 @operator("slice")
 class Slice(Operator):
-    """y[i, j, ...] = x[begin[0] + i * strides[0], begin[1] + j * strides[1], ...]; strides may be negative, not zero."""
+    """y[i, j, ...] = x[begin[0] + i * strides[0], begin[1] + j * strides[1], ...]; strides may be negative."""
 
     x: Value
     begin: tuple[int, ...]

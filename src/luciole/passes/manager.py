@@ -91,7 +91,7 @@ class PassContext:
     `write` takes what is to be shown, text that ends in a newline. Raises `ToolError` when there can be no dump folder.
     """
 
-    def __init__(self, options: DeveloperOptions = DeveloperOptions(), write: Callable[[str], None] = lambda _: None):
+    def __init__(self, options: DeveloperOptions = DeveloperOptions(), write: Callable[[str], object] = lambda _: None):
         self.options = options
         self.write = write
         self.counter = RuleCounter(options.limit_rules, self._trace if options.trace_rules else None)

@@ -103,8 +103,224 @@ CONVOLUTION_CASES: dict[str, ModelSpec] = {
     ),
 }
 
+
+def float_window(code: str, y: tuple[int, ...], constants: Sequence[TensorSpec] = (), **options: Any) -> ModelSpec:
+    """A float convolution or pool over an image of 7x6x3."""
+    options = {"stride_w": 2, "stride_h": 1, "padding": "SAME"} | options
+    return single_operator(code, [floats(1, 7, 6, 3), *constants], [floats(*y, name="y")], options)
+
+
+DEPTHWISE_CASES: dict[str, ModelSpec] = {
+    "same": convolution("DEPTHWISE_CONV_2D", weights(1, 3, 3, 4, axis=3), (1, 9, 8, 4), 4, depth_multiplier=1),
+    "multiplier-of-3": convolution(
+        "DEPTHWISE_CONV_2D",
+        weights(1, 2, 3, 6, axis=3),
+        (1, 5, 3, 6),
+        6,
+        depth_multiplier=3,
+        stride_h=2,
+        stride_w=3,
+        fused_activation_function="relu6",
+    ),
+    "valid-dilated": convolution(
+        "DEPTHWISE_CONV_2D",
+        weights(1, 3, 3, 2, axis=3),
+        (1, 5, 6, 2),
+        2,
+        depth_multiplier=1,
+        padding="VALID",
+        dilation_h_factor=2,
+    ),
+    "float": float_window(
+        "DEPTHWISE_CONV_2D",
+        (1, 7, 3, 6),
+        [float_constant(1, 3, 2, 6), float_constant(6, name="b")],
+        depth_multiplier=2,
+        fused_activation_function="relu",
+    ),
+}
+
+
+def dense(w: TensorSpec, x: tuple[int, ...], y: tuple[int, ...], has_bias: bool = True, **options: Any) -> ModelSpec:
+    """A quantized dense layer."""
+    activation = image(*x, zero=9)
+    operands = [activation, w, bias(activation, w, y[-1]) if has_bias else None]
+    return single_operator("FULLY_CONNECTED", operands, [image(*y, scale=0.1, zero=-20, name="y")], options)
+
+
+DENSE_CASES: dict[str, ModelSpec] = {
+    "per-tensor": dense(weights(5, 7, axis=None), (2, 7), (2, 5)),
+    "per-channel": dense(weights(5, 7), (1, 7), (1, 5), fused_activation_function="relu"),
+    "without-bias": dense(weights(5, 7, axis=None), (1, 7), (1, 5), False),
+    "flattens": dense(weights(3, 12, axis=None), (2, 3, 4), (2, 3), fused_activation_function="relu6"),
+    "keeps-dimensions": dense(weights(3, 4, axis=None), (2, 5, 4), (2, 5, 3), keep_num_dims=True),
+    "float": single_operator(
+        "FULLY_CONNECTED",
+        [floats(3, 4), float_constant(2, 4), float_constant(2, name="b")],
+        [floats(3, 2, name="y")],
+        {"fused_activation_function": "relu"},
+    ),
+}
+
+
+def binary(code: str) -> dict[str, ModelSpec]:
+    """Models of an operator on two operands: broadcast, activated, with a constant."""
+    b = TensorSpec(
+        "b", (1, 3, 1, 2), "i8", (0.021,), (5,), data=GENERATOR.integers(-128, 128, (1, 3, 1, 2)).astype(np.int8)
+    )
+    other = image(2, 3, 4, 2, scale=0.03, zero=7, name="b")
+    x, y = image(2, 3, 4, 2), image(2, 3, 4, 2, scale=0.07, zero=-60, name="y")
+    relu = {"fused_activation_function": "relu"}
+    return {
+        "int8": single_operator(code, [x, other], [y], {"fused_activation_function": "none"}),
+        "int8-constant-broadcast-relu": single_operator(code, [x, b], [y], relu),
+        "int8-constant-first": single_operator(code, [b, x], [y], {"fused_activation_function": "relu6"}),
+        "float": single_operator(code, [floats(2, 3), floats(2, 3, name="b")], [floats(2, 3, name="y")], relu),
+        "float-broadcast": single_operator(
+            code, [floats(2, 3), float_constant(3)], [floats(2, 3, name="y")], {"fused_activation_function": "none"}
+        ),
+    }
+
+
+def pool(code: str) -> dict[str, ModelSpec]:
+    """Models of a pool: padded, strided, activated."""
+    sizes = {"filter_width": 3, "filter_height": 2}
+    x, y = image(1, 9, 8, 3), image(1, 5, 3, 3, name="y")
+    options = sizes | {"stride_h": 2, "stride_w": 3, "padding": "SAME", "fused_activation_function": "none"}
+    small = image(1, 8, 6, 3, name="y")
+    valid = sizes | {"stride_h": 1, "stride_w": 1, "padding": "VALID", "fused_activation_function": "relu"}
+    return {
+        "same": single_operator(code, [x], [y], options),
+        "valid-relu": single_operator(code, [x], [small], valid),
+        "float": float_window(code, (1, 7, 3, 3), **sizes, fused_activation_function="relu6"),
+    }
+
+
+def moved(
+    code: str, x: tuple[int, ...], y: tuple[int, ...], *constants: TensorSpec, **options: Any
+) -> dict[str, ModelSpec]:
+    """Models of an operator that moves numbers: int8 and float."""
+    return {
+        "int8": single_operator(code, [image(*x), *constants], [image(*y, name="y")], options),
+        "float": single_operator(code, [floats(*x), *constants], [floats(*y, name="y")], options),
+    }
+
+
+def joined(options: Mapping[str, Any], *shapes: tuple[int, ...]) -> dict[str, ModelSpec]:
+    """Models of a concatenation; the last shape is the result's."""
+    *parts, y = shapes
+    return {
+        "int8": single_operator(
+            "CONCATENATION", [image(*s, name=f"x{i}") for i, s in enumerate(parts)], [image(*y, name="y")], options
+        ),
+        "float": single_operator(
+            "CONCATENATION", [floats(*s, name=f"x{i}") for i, s in enumerate(parts)], [floats(*y, name="y")], options
+        ),
+    }
+
+
+def split() -> dict[str, ModelSpec]:
+    """Models of a split in three."""
+    axis, options = integers(2, name="axis", shape=()), {"num_splits": 3}
+    return {
+        "int8": single_operator(
+            "SPLIT", [axis, image(2, 2, 6)], [image(2, 2, 2, name=f"y{i}") for i in range(3)], options
+        ),
+        "float": single_operator(
+            "SPLIT", [axis, floats(2, 2, 6)], [floats(2, 2, 2, name=f"y{i}") for i in range(3)], options
+        ),
+    }
+
+
+def mapped(code: str, scale: float, zero: int, **options: Any) -> dict[str, ModelSpec]:
+    """Models of an operator on single numbers; `scale` and `zero` are the result's."""
+    return {
+        "int8": single_operator(code, [image(1, 256)], [image(1, 256, scale=scale, zero=zero, name="y")], options),
+        "float": single_operator(code, [floats(2, 50)], [floats(2, 50, name="y")], options),
+    }
+
+
+def mean() -> dict[str, ModelSpec]:
+    """Models of a mean over some axes."""
+    x, axes = image(1, 4, 5, 3), integers(1, 2)
+    return {
+        "int8": single_operator("MEAN", [x, axes], [image(1, 3, scale=0.03, zero=5, name="y")], {"keep_dims": False}),
+        "int8-same-scale": single_operator("MEAN", [x, axes], [image(1, 1, 1, 3, name="y")], {"keep_dims": True}),
+        "int8-last-axis": single_operator(
+            "MEAN", [x, integers(-1)], [image(1, 4, 5, scale=0.04, name="y")], {"keep_dims": False}
+        ),
+        "float": single_operator("MEAN", [floats(1, 4, 5, 3), axes], [floats(1, 3, name="y")], {"keep_dims": False}),
+    }
+
+
+PADS = integers(0, 0, 1, 2, 0, 3, 1, 0, shape=(4, 2))
+ZERO_STRIDES = {"begin_mask": 0, "end_mask": 0, "ellipsis_mask": 0, "new_axis_mask": 0, "shrink_axis_mask": 0}
+
 CASES: dict[str, Mapping[str, ModelSpec]] = {
     "CONV_2D": CONVOLUTION_CASES,
+    "DEPTHWISE_CONV_2D": DEPTHWISE_CASES,
+    "FULLY_CONNECTED": DENSE_CASES,
+    "ADD": binary("ADD"),
+    "SUB": binary("SUB"),
+    "MUL": binary("MUL"),
+    "AVERAGE_POOL_2D": pool("AVERAGE_POOL_2D"),
+    "MAX_POOL_2D": pool("MAX_POOL_2D"),
+    "MEAN": mean(),
+    "PAD": moved("PAD", (1, 3, 4, 2), (1, 6, 7, 3), PADS),
+    "PADV2": {
+        "int8": single_operator(
+            "PADV2",
+            [image(1, 3, 4, 2), PADS, TensorSpec("v", (1,), "i8", (0.05,), (-3,), data=np.array([77], np.int8))],
+            [image(1, 6, 7, 3, name="y")],
+        ),
+        "float": single_operator(
+            "PADV2",
+            [floats(1, 3, 4, 2), PADS, TensorSpec("v", (1,), "f32", data=np.array([-0.75], np.float32))],
+            [floats(1, 6, 7, 3, name="y")],
+        ),
+    },
+    "RESHAPE": moved("RESHAPE", (2, 3, 4), (6, 4), integers(-1, 4), new_shape=[-1, 4])
+    | {f"{k}-by-option": v for k, v in moved("RESHAPE", (2, 3, 4), (24,), new_shape=[-1]).items()},
+    "SQUEEZE": moved("SQUEEZE", (1, 3, 1, 2), (3, 2), squeeze_dims=[])
+    | {f"{k}-one": v for k, v in moved("SQUEEZE", (1, 3, 1, 2), (1, 3, 2), squeeze_dims=[-2]).items()},
+    "EXPAND_DIMS": moved("EXPAND_DIMS", (3, 2), (3, 2, 1), integers(-1)),
+    "CONCATENATION": joined({"axis": -1, "fused_activation_function": "none"}, (2, 3), (2, 1), (2, 4), (2, 8)),
+    "SOFTMAX": mapped("SOFTMAX", 1 / 256, -128, beta=1.0)
+    | {f"{k}-of-beta-half": v for k, v in mapped("SOFTMAX", 1 / 256, -128, beta=0.5).items()},
+    "RELU": mapped("RELU", 0.03, -100),
+    "RELU6": mapped("RELU6", 6 / 255, -128),
+    "LOGISTIC": mapped("LOGISTIC", 1 / 256, -128),
+    "TANH": mapped("TANH", 1 / 128, 0),
+    "LEAKY_RELU": mapped("LEAKY_RELU", 0.04, 10, alpha=0.25),
+    "QUANTIZE": {
+        "float": single_operator("QUANTIZE", [floats(2, 50)], [image(2, 50, name="y")]),
+        "int8": single_operator("QUANTIZE", [image(1, 256)], [image(1, 256, scale=0.08, zero=30, name="y")]),
+    },
+    "DEQUANTIZE": {"int8": single_operator("DEQUANTIZE", [image(1, 256)], [floats(1, 256, name="y")])},
+    "TRANSPOSE": moved("TRANSPOSE", (2, 3, 4, 5), (4, 2, 5, 3), integers(2, 0, 3, 1)),
+    "SLICE": moved("SLICE", (2, 3, 4), (1, 3, 2), integers(1, 0, 1), integers(1, -1, 2, name="size")),
+    "STRIDED_SLICE": moved(
+        "STRIDED_SLICE",
+        (3, 5, 4),
+        (2, 5, 2),
+        integers(1, 1, -1, name="begin"),
+        integers(3, 2, -4, name="end"),
+        integers(1, 1, -2, name="strides"),
+        **ZERO_STRIDES | {"begin_mask": 2, "end_mask": 2},
+    )
+    | {
+        f"{k}-that-drops-an-axis": v
+        for k, v in moved(
+            "STRIDED_SLICE",
+            (3, 5, 4),
+            (3, 4),
+            integers(0, -1, 0, name="begin"),
+            integers(3, 0, 4, name="end"),
+            integers(1, 1, 1, name="strides"),
+            **ZERO_STRIDES | {"shrink_axis_mask": 2},
+        ).items()
+    },
+    "SPLIT": split(),
 }
 
 

@@ -11,7 +11,8 @@ from pathlib import PurePath
 import numpy as np
 
 import luciole.importers.tflite.composite
-import luciole.ops.conv  # noqa: F401  # operators and their import rules register themselves
+import luciole.ops.conv
+import luciole.ops.depthwise  # noqa: F401  # operators and their import rules register themselves
 from luciole.errors import CompileError, Diagnostics
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Graph, Value

@@ -1,0 +1,24 @@
+"""Which passes there are, and in what order they run."""
+
+from __future__ import annotations
+
+from luciole.passes.affine_folding import FOLD_AFFINE
+from luciole.passes.common_subexpressions import share_common_subexpressions
+from luciole.passes.constant_folding import fold_constants
+from luciole.passes.dead_code import remove_dead_code
+from luciole.passes.elementwise_fusion import fuse_elementwise
+from luciole.passes.manager import GraphPass
+
+#: What the stage `optimize` runs. Constants and duplicates go first, so that rules see the plain graph; fusion of
+#: elementwise operators is last, because no rule looks into a fused operator.
+OPTIMIZE: tuple[GraphPass, ...] = (
+    remove_dead_code,
+    fold_constants,
+    share_common_subexpressions,
+    FOLD_AFFINE,
+    fuse_elementwise,
+    remove_dead_code,
+)
+
+#: Every pass by its name.
+PASSES: dict[str, GraphPass] = {step.name: step for step in OPTIMIZE}

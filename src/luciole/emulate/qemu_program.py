@@ -220,7 +220,7 @@ def _emit_main(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a program is to do: how many samples, whether to dump the stack; where the output handle and the slots are."""
+    """What a program is to do: how many samples, whether to dump the stack; where output handle and slots are."""
 
     samples: int
     dump_stack: bool

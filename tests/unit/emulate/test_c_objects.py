@@ -1,4 +1,4 @@
-"""Objects that C compilers make: sections and relocations unlike ours, jump tables, function pointers, writable data."""
+"""Objects that C compilers make: sections and relocations unlike ours, jump tables, function pointers, data."""
 
 from __future__ import annotations
 

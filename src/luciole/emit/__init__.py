@@ -1,0 +1,1 @@
+"""Back ends: a kernel as C99 or as LLVM assembly, and the entry functions around them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from luciole.bundle import Bundle
-from luciole.bundle.host import CSession, ObjectSession
-from luciole.bundle.object import build_object
+from luciole.bundle.c import print_bundle_c
+from luciole.bundle.host import HostSession
+from luciole.bundle.interface import describe_interface
+from luciole.bundle.objects import build_object
 from luciole.compilation import Compilation
 from luciole.driver import build_program, compile_model
 from luciole.emulate.bundle import BundleInterface, Slot, open_bundle
@@ -22,7 +24,6 @@ from luciole.graph.core import Value
 from luciole.graph.interpret import run_graph
 from luciole.ir.types import Array, Shape
 from luciole.options import Options
-from luciole.passes.manager import DeveloperOptions
 from luciole.program.core import ARENA, Buffer, Program
 from luciole.program.interpret import run_program
 
@@ -98,6 +99,11 @@ class Session:
             raise CompileError.of("not-measured", "no measured run: instructions are counted on emulated cores only")
         return last_run(self.program, self._engine.measurement, self._engine.emulator)
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether `last_run` has something to tell."""
+        return isinstance(self._engine, _EmulatedEngine) and self._engine.measurement is not None
+
     def run(self, inputs: Mapping[str | int, Array]) -> dict[str, Array]:
         """The outputs by name. Raises `CompileError` when an input is missing, unknown, or has another type or shape."""
         arrays = bind_inputs(self.inputs, inputs)
@@ -135,15 +141,24 @@ def load(
     planned memory), `kernel` (the kernel interpreter; slow). `emit="c"` builds the C source with this machine's
     compiler. `emulator` is `unicorn` or `qemu`; by default whichever has the core. Raises `CompileError`, `ToolError`.
     """
-    chosen = make_options(target=target, **options)
+    return load_with(Path(source), make_options(target=target, **options), stage=stage, emulator=emulator)
+
+
+def load_with(source: Path, options: Options, *, stage: str = "native", emulator: str = "") -> Session:
+    """`load` with options as a value."""
     if stage not in RUN_STAGES:
         raise CompileError.of(
             "bad-option", f'--stage cannot be "{stage}"', help=f"it is one of {', '.join(RUN_STAGES)}"
         )
-    with Compilation(Path(source), chosen) as run:
+    with Compilation(source, options) as run:
         program = build_program(run)
         run.check_ram(program)
-        return Session(program, _engine(run, program, stage, emulator))
+        return open_session(run, program, stage, emulator)
+
+
+def open_session(run: Compilation, program: Program, stage: str = "native", emulator: str = "") -> Session:
+    """A session of a program that was compiled already."""
+    return Session(program, _engine(run, program, stage, emulator))
 
 
 def make_options(**given: Any) -> Options:
@@ -204,8 +219,10 @@ def _engine(run: Compilation, program: Program, stage: str, emulator: str) -> _E
         return _ReferenceEngine(program, stage)
     prefix = run.identity.name
     if run.target.is_native:
-        kind: Callable[..., _Engine] = CSession if run.options.emit == "c" else ObjectSession
-        return kind(program, run.target, prefix)
+        interface = describe_interface(program, prefix)
+        if run.options.emit == "c":
+            return HostSession.from_c(print_bundle_c(program, prefix, interface), interface)
+        return HostSession.from_object(build_object(program, prefix, run.target), interface)
     if not run.target.emulated_core:
         raise CompileError.of(
             "not-runnable",

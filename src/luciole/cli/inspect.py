@@ -1,0 +1,23 @@
+"""`luciole inspect`: the layers, the memory map over time, and what is at the peak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from luciole.cli.common import compile_options, developer_of, json_option, model_argument, options_of, show
+from luciole.driver import compile_model
+from luciole.report.tables import flash_table, layer_table, memory_map, memory_table, peak_table, tensor_table
+
+
+@click.command()
+@model_argument
+@compile_options
+@json_option
+def inspect(model: Path, as_json: bool, **given: Any) -> None:
+    """Show MODEL as it would be compiled: tensors, layers, flash, RAM over time, and what holds the peak."""
+    report = compile_model(model, options_of(given), developer_of(given)).report
+    items = [tensor_table(report), layer_table(report), memory_table(report), flash_table(report)]
+    show([*items, peak_table(report), memory_map(report)], report.to_document(), as_json)

@@ -13,6 +13,11 @@ MODULES = (
     "matmul",
     "elementwise",
     "quantization",
+    "reshape",
+    "transpose",
+    "slice",
+    "concat",
+    "pad",
     "fused",
 )
 

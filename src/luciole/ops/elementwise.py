@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import ADDITION_LEFT_SHIFT, Multiplier, Rounding
@@ -16,6 +18,7 @@ from luciole.ir.types import Array, DType, TensorType, broadcast_shapes
 from luciole.kernel.core import Expr
 from luciole.ops import common
 from luciole.ops.common import Requantizer
+from luciole.ops.tflite_options import fused_activation
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,3 +165,29 @@ class Mul(BinaryOperator):
         yield cls(s.i8(1, 5, 5, 2, zero=-128), s.i8(1, 1, 1, 2, zero=30), quant=s.quant(0.2, -10))
         yield cls(s.i8(4, 4, scale=0.5), s.i8(4, 4, scale=0.5, zero=127), activation="relu", quant=s.quant(0.2, -128))
         yield cls(s.i8(9, zero=5), s.i8(9, zero=-6), rounding="tflite-single", quant=s.quant(0.1, 2))
+
+
+def _import_binary(node: ForeignNode, g: GraphBuilder, kind: type[BinaryOperator]) -> Value:
+    op = kind(
+        node.input(0),
+        node.input(1),
+        activation=fused_activation(node),
+        quant=node.output_type.quant,
+        location=node.location,
+    )
+    return g.add(op, node.name)
+
+
+@tflite("ADD")
+def _import_add(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_binary(node, g, Add)
+
+
+@tflite("SUB")
+def _import_sub(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_binary(node, g, Sub)
+
+
+@tflite("MUL")
+def _import_mul(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_binary(node, g, Mul)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
@@ -16,6 +18,8 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
 from luciole.ops.common import Requantizer
+from luciole.ops.reshape import Reshape
+from luciole.ops.tflite_options import fused_activation, input_of_rank
 
 
 @operator("fully_connected")
@@ -182,3 +186,24 @@ class MatMul(Operator):
         yield cls(s.f32(2, 1, 2, 3), s.f32(3, 3, 1))
         yield cls(s.i8(2, 3, 6, zero=-7), s.i8(2, 6, 4, zero=100), quant=s.quant(0.5, 3))
         yield cls(s.i8(1, 2, scale=0.9), s.i8(2, 2, scale=0.9, zero=-128), quant=s.quant(0.4, -9))
+
+
+@tflite("FULLY_CONNECTED")
+def _import_fully_connected(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x, w and perhaps b. Unless `keep_num_dims`, TFLite takes x as rows as long as those of w."""
+    x, w = node.input(0), input_of_rank(node, 1, 2)
+    node.choice("weights_format", {"DEFAULT": "default"}, "DEFAULT")
+    row = w.type.shape[1]
+    if not (node.boolean("keep_num_dims", False) or x.type.rank == 2):
+        if row < 1 or x.type.elements % row:
+            raise node.error(f"x has {x.type.elements} elements, which are no rows of {row}")
+        x = g.add(Reshape(x, (x.type.elements // row, row), location=node.location), f"{node.name}/rows")
+    op = FullyConnected(
+        x,
+        w,
+        node.optional(2),
+        activation=fused_activation(node),
+        quant=node.output_type.quant,
+        location=node.location,
+    )
+    return g.add(op, node.name)

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
@@ -131,3 +133,21 @@ class Requantize(Elementwise):
         yield cls(s.i8(2, 130, scale=0.03, zero=-128), quant=s.quant(0.07, 100))
         yield cls(s.i8(20, scale=0.9, zero=127), quant=s.quant(0.007, -128))
         yield cls(s.i8(20, scale=0.5), rounding="tflite-single", quant=s.quant(0.51))
+
+
+@tflite("QUANTIZE")
+def _import_quantize(node: ForeignNode, g: GraphBuilder) -> Value:
+    """From floats, or from int8 of another scale."""
+    x, quant = node.input(0), node.output_type.quant
+    if x.type.dtype is DType.I8:
+        return g.add(Requantize(x, quant=quant, location=node.location), node.name)
+    return g.add(Quantize(x, quant=quant, location=node.location), node.name)
+
+
+@tflite("DEQUANTIZE")
+def _import_dequantize(node: ForeignNode, g: GraphBuilder) -> Value:
+    """To floats; the importer has already widened half floats, which converters store behind a DEQUANTIZE."""
+    x = node.input(0)
+    if x.is_constant and x.type.dtype is DType.F32:
+        return x
+    return g.add(Dequantize(x, location=node.location), node.name)

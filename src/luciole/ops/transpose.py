@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, TensorType
 from luciole.kernel.builder import LoopBuilder, nested_loops
+from luciole.ops.tflite_options import axis_of
 
 
 @operator("transpose")
@@ -37,3 +40,11 @@ class Transpose(Operator):
         yield cls(s.f32(2, 3, 4), (2, 0, 1))
         yield cls(s.i8(1, 3, 4, 5), (0, 2, 3, 1))
         yield cls(s.i8(3, 4), (1, 0))
+
+
+@tflite("TRANSPOSE")
+def _import_transpose(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The second operand is the permutation."""
+    x = node.input(0)
+    permutation = tuple(axis_of(node, axis, x.type.rank) for axis in node.constant_integers(1))
+    return g.add(Transpose(x, permutation, location=node.location), node.name)

@@ -6,21 +6,21 @@ file and raised together.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePath
 
 import numpy as np
 
-import luciole.importers.tflite.composite
-import luciole.ops.conv
-import luciole.ops.depthwise  # noqa: F401  # operators and their import rules register themselves
-from luciole.errors import CompileError, Diagnostics
+from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, printable
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Graph, Value
 from luciole.graph.foreign import ForeignNode, tflite
+from luciole.importers.tflite import composite  # noqa: F401  # its rules register themselves
 from luciole.importers.tflite.check import check_operators, check_tensors, operator_location, raise_problems
 from luciole.importers.tflite.model import TfliteModel, TfliteOperator, TfliteTensor
 from luciole.importers.tflite.reader import parse_model
 from luciole.ir.types import DType, TensorType
+from luciole.ops.catalog import load_operators
 
 #: Integers of these types stand for scaled reals, so their quantization belongs to the type.
 _QUANTIZED = (DType.I8, DType.U8, DType.I16)
@@ -36,6 +36,7 @@ def load_tflite(data: bytes, file: str) -> Graph:
 
 def build_graph(model: TfliteModel) -> Graph:
     """The graph of a model. Raises `CompileError` with everything unsupported."""
+    load_operators()  # and with them their import rules
     diagnostics = Diagnostics()
     check_tensors(model, diagnostics)
     refused = check_operators(model, tflite.__contains__, diagnostics)
@@ -81,7 +82,7 @@ class _Build:
                 _check_results(node, results)
                 values = results
             except CompileError as error:
-                self.diagnostics.extend(error)
+                self.diagnostics.extend(_with_exit_codes(error))
         self.values.update(zip(operator.outputs, values, strict=True))
 
     def _operand(self, index: int) -> Value:
@@ -119,21 +120,28 @@ def tensor_type(tensor: TfliteTensor) -> TensorType:
     return TensorType(tensor.dtype or DType.F32, tensor.shape, tensor.quant)
 
 
+def _with_exit_codes(error: CompileError) -> CompileError:
+    """An operator's own errors, which know nothing of files: what it does not support is no fault of the file's."""
+    return CompileError(
+        *(replace(d, exit_code=EXIT_UNSUPPORTED) if d.code.startswith("unsupported-") else d for d in error.diagnostics)
+    )
+
+
 def _check_results(node: ForeignNode, results: tuple[Value, ...]) -> None:
     """Raise `CompileError` when what a rule made differs from what the file says about the node's results."""
     if len(results) != len(node.output_types):
         raise node.error(f"{node.kind} has {len(results)} results, but the file gives it {len(node.output_types)}")
     for name, value, declared in zip(node.output_names, results, node.output_types, strict=True):
-        found = value.type
+        found, shown = value.type, printable(name)
         if (found.dtype, found.shape) != (declared.dtype, declared.shape):
             raise node.error(
-                f'the operands of {node.kind} give {_plain(found)}, but the file says that its result "{name}" '
-                f"is {_plain(declared)}",
+                f"the operands of {node.kind} give {printable(str(_plain(found)))}, but the file says that its result "
+                f'"{shown}" is {_plain(declared)}',
                 code="result-mismatch",
             )
         if declared.dtype in _QUANTIZED and found.quant != declared.quant:
             raise node.unsupported(
-                f'the result "{name}" is quantized as {declared.quant}, but {node.kind} gives it as {found.quant}',
+                f'the result "{shown}" is quantized as {declared.quant}, but {node.kind} gives it as {found.quant}',
                 help="the operator copies numbers, so the quantization of its result must be that of its operand",
                 code="unsupported-quantization",
             )

@@ -10,19 +10,21 @@ from luciole.kernel.core import Expr, Kernel, Load, Parameter, map_body_expressi
 from luciole.targets.base import BoundKernel
 
 
-def find_in_place_operand(op: Operator, bound: BoundKernel) -> tuple[str, Value] | None:
-    """The buffer name and value of an operand that the result may replace in memory, as far as the kernel is concerned."""
-    if len(bound.results) != 1:
-        return None
+def in_place_operands(op: Operator, bound: BoundKernel) -> list[tuple[str, Value]]:
+    """Buffer names and values of the operands that the result may replace in memory, as far as the kernel is concerned.
+
+    What an operator says about its operands holds of its own loops, and of no hand-scheduled kernel.
+    """
+    if len(bound.results) != 1 or bound.kernel.is_scheduled:
+        return []
     result = bound.kernel.parameter(bound.results[0])
+    names = op.in_place_operands()
+    found = []
     for name, value in bound.activations:
-        if name not in op.in_place_operands():
-            continue
         parameter = bound.kernel.parameter(name)
-        others = [n for n, v in bound.activations if v is value and n != name]
-        if parameter.shape == result.shape and parameter.dtype is result.dtype and not others:
-            return name, value
-    return None
+        if name in names and (parameter.shape, parameter.dtype) == (result.shape, result.dtype):
+            found.append((name, value))
+    return found
 
 
 def merge_parameters(kernel: Kernel, source: str, result: str) -> Kernel:

@@ -11,7 +11,7 @@ from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.core import Kernel
-from luciole.lower.inplace import find_in_place_operand, merge_parameters
+from luciole.lower.inplace import in_place_operands, merge_parameters
 from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, OperandKind, Program, Region
 from luciole.targets.base import CONSTANT_ALIGNMENT, GENERIC, BoundKernel, KernelRecipe, build_kernel, candidate_recipes
 
@@ -44,12 +44,14 @@ class _Lowering:
         self.instructions: list[Instruction] = []
         self.constants: dict[bytes, str] = {}
         self.last_use: dict[Value, int] = {}
+        self.end = 0
 
     def run(self) -> Program:
         self._bind_inputs()
         code = [op for op in self.graph.operators if not op.is_view]
         steps = {op: i for i, op in enumerate(code)}
-        self._measure_lives(steps, len(code))
+        self.end = len(code)
+        self._measure_lives(steps)
         problems = Diagnostics()
         for op in self.graph.operators:
             try:
@@ -62,7 +64,7 @@ class _Lowering:
         problems.raise_if_any()
         for _, value in self.graph.outputs:
             self._bind_output(value)
-        self._set_lives(len(code))
+        self._set_lives()
         regions = (
             Region(WEIGHTS, "const", WEIGHTS_ALIGNMENT),
             Region(ARENA, "arena", self.target.arena_alignment),
@@ -107,8 +109,11 @@ class _Lowering:
         key = hashlib.sha256(f"{data.dtype.str}{data.shape}".encode() + data.tobytes()).digest()
         if key not in self.constants:
             unique = self._buffer_name(name)
+            kept = data.view()
+            kept.flags.writeable = False
+            shape = tuple(data.shape)
             self.buffers[unique] = Buffer(
-                unique, "const", WEIGHTS, DType.of(data), tuple(data.shape), CONSTANT_ALIGNMENT, data=data
+                unique, "const", WEIGHTS, DType.of(data), shape, CONSTANT_ALIGNMENT, data=kept
             )
             self.constants[key] = unique
         return self.constants[key]
@@ -122,19 +127,19 @@ class _Lowering:
 
     # Lives
 
-    def _measure_lives(self, steps: dict[Operator, int], end: int) -> None:
+    def _measure_lives(self, steps: dict[Operator, int]) -> None:
         """The last step that reads each value, through its views."""
         for value in self.graph.values():
             reads = [steps[user] for user in value.users if user in steps]
-            self.last_use[value] = end if self.graph.is_output(value) else max(reads, default=-1)
+            self.last_use[value] = self.end if self.graph.is_output(value) else max(reads, default=-1)
         if self.options.keep_input:
-            self.last_use |= {value: end for value in self.graph.inputs}
+            self.last_use |= {value: self.end for value in self.graph.inputs}
         for op in reversed(self.graph.operators):
             if op.is_view:
                 source = op.operands[0]
                 self.last_use[source] = max(self.last_use[source], self.last_use[self.graph.result(op)])
 
-    def _set_lives(self, end: int) -> None:
+    def _set_lives(self) -> None:
         """First and last step of every buffer of the arena, from the instructions."""
         lives: dict[str, tuple[int, int]] = {}
 
@@ -145,12 +150,12 @@ class _Lowering:
         for value in self.graph.inputs:
             extend(self.bindings[value], -1)
             if self.options.keep_input:
-                extend(self.bindings[value], end)
+                extend(self.bindings[value], self.end)
         for step, instruction in enumerate(self.instructions):
             for operand in instruction.operands:
                 extend(operand.buffer, step)
         for _, value in self.graph.outputs:
-            extend(self.bindings[value], end)
+            extend(self.bindings[value], self.end)
             if self.options.keep_output:
                 extend(self.bindings[value], -1)
         for name, (first, last) in lives.items():
@@ -162,9 +167,7 @@ class _Lowering:
     def _lower_operator(self, op: Operator, step: int) -> None:
         bound, recipe = self._choose_kernel(op)
         kernel = bound.kernel
-        in_place = find_in_place_operand(op, bound) if not self.options.keep_output else None
-        if in_place is not None and not self._may_overwrite(op, in_place[1], step):
-            in_place = None
+        in_place = self._in_place_operand(op, bound, step)
         operands: dict[str, tuple[OperandKind, str]] = {}
         for name, value in bound.activations:
             operands[name] = ("in", self._binding(value))
@@ -197,13 +200,27 @@ class _Lowering:
         except NotImplementedError:
             raise op.error("has no kernel", "unsupported-operator") from None
 
-    def _may_overwrite(self, op: Operator, value: Value, step: int) -> bool:
-        """Whether nobody reads the buffer of `value` after this step."""
-        name = self.bindings.get(value)
-        if name is None or self.buffers[name].region != ARENA:
+    def _in_place_operand(self, op: Operator, bound: BoundKernel, step: int) -> tuple[str, Value] | None:
+        """Buffer name and value of the first operand that the result may replace in memory."""
+        sources = [self._binding(value) for _, value in bound.activations]
+        for name, value in in_place_operands(op, bound):
+            buffer = self.buffers[self._binding(value)]
+            if sources.count(buffer.name) == 1 and self._may_overwrite(buffer, self.graph.result(op), step):
+                return name, value
+        return None
+
+    def _may_overwrite(self, buffer: Buffer, result: Value, step: int) -> bool:
+        """Whether nobody reads a buffer after this step, so that `result` may stand in it.
+
+        An output that must outlast the writing of the next input does not stand in an input's buffer.
+        """
+        if buffer.region != ARENA:
             return False
-        sharing = [v for v, bound in self.bindings.items() if bound == name]
-        return all(self.last_use[v] <= step for v in sharing)
+        is_output = self.last_use[result] >= self.end
+        if self.options.keep_output and buffer.kind == "input" and is_output:
+            return False
+        sharing = [value for value, bound in self.bindings.items() if bound == buffer.name]
+        return all(self.last_use[value] <= step for value in sharing)
 
 
 def _swap(operand: tuple[OperandKind, str], parameter: str) -> tuple[OperandKind, str, str]:

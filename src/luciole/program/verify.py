@@ -1,0 +1,371 @@
+"""What holds of every program.
+
+1. There are a region `weights` of constants and a region `arena`, and no others; their alignments are powers of two.
+2. A buffer stands under its name, in a region of its kind: constants in `weights`, all others in `arena`. Its alignment
+   is a power of two that suits its element type and is at most that of the region.
+3. A constant has data of its type that cannot be written; no other buffer has data.
+4. A kernel stands under its name, is used, and no instruction uses another.
+5. An instruction's operands are the kernel's parameters in order: name, kind, element type, bytes, alignment; it gives
+   an i32 for each scalar.
+6. Every operator of the graph that needs code has one instruction, in an order in which values are made before they are
+   used, and no instruction computes anything else.
+7. A value is bound to a buffer of its element type and size that exists. Inputs, outputs and the results of operators
+   are bound; inputs each to one of kind `input`; outputs to one of kind `input`, `output` or `const`.
+8. An instruction reads constants and the buffers of its operator's operands, and writes the buffers of its results,
+   each once. It writes no constant. What it both reads and writes is one operand of kind `inout`.
+9. What an instruction reads, and what the caller reads at the end, is the value that was last written there.
+10. A life begins no earlier than step -1, ends no later than the step after the last instruction, and covers every step
+    that touches the buffer: the caller's writing of inputs, instructions, the caller's reading of outputs.
+11. A workspace belongs to one instruction, and lives for that step.
+12. Either no buffer has a place, or every buffer has: aligned, inside its region; a region's bound is at most its size,
+    and equal to it just when the plan is said to be optimal.
+13. No two buffers of a region share a byte while both live; constants always live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luciole.errors import InternalError
+from luciole.graph.core import Operator, Value
+from luciole.ir.types import DType
+from luciole.kernel.core import Kernel
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, Program, Region
+
+Problems = Iterator[tuple[int, str]]
+
+_REGION_KINDS = {WEIGHTS: "const", ARENA: "arena"}
+
+
+def verify_program(program: Program) -> None:
+    """Raise `InternalError` that lists every broken invariant by its number (see the module's text)."""
+    problems = [f"{number}. {text}" for number, text in program_problems(program)]
+    if problems:
+        raise InternalError(f"program {program.name} is broken:\n  " + "\n  ".join(problems))
+
+
+def program_problems(program: Program) -> Problems:
+    """The broken invariants of a program, each with its number."""
+    yield from _regions(program)
+    for name, buffer in program.buffers.items():
+        yield from _buffer(program, name, buffer)
+    yield from _kernels(program)
+    for step, instruction in enumerate(program.instructions):
+        kernel = program.kernels.get(instruction.kernel)
+        if kernel is not None:
+            yield from _operands(program, step, instruction, kernel)
+        yield from _buffers_of(program, step, instruction)
+    yield from _operators(program)
+    yield from _bindings(program)
+    yield from _contents(program)
+    yield from _lives(program)
+    yield from _workspaces(program)
+    yield from _places(program)
+
+
+# Regions, buffers, kernels
+
+
+def _regions(program: Program) -> Problems:
+    found = {region.name: region.kind for region in program.regions}
+    if found != _REGION_KINDS or len(program.regions) != len(found):
+        yield 1, f"the regions are {', '.join(f'{r.name} ({r.kind})' for r in program.regions) or 'missing'}"
+    for region in program.regions:
+        if not _is_power_of_two(region.alignment):
+            yield 1, f"region {region.name} is aligned to {region.alignment}"
+
+
+def _buffer(program: Program, name: str, buffer: Buffer) -> Problems:
+    if name != buffer.name:
+        yield 2, f"buffer {buffer.name} stands under the name {name}"
+    if buffer.region != (WEIGHTS if buffer.kind == "const" else ARENA):
+        yield 2, f"buffer {name} of kind {buffer.kind} is in region {buffer.region}"
+    if buffer.dtype in (DType.INDEX, DType.POINTER) or any(size < 0 for size in buffer.shape):
+        yield 2, f"buffer {name} has the type {buffer.dtype.value}{list(buffer.shape)}"
+    elif not _is_power_of_two(buffer.alignment) or buffer.alignment % buffer.dtype.size_bytes:
+        yield 2, f"buffer {name} of {buffer.dtype.value} is aligned to {buffer.alignment}"
+    region = _find_region(program, buffer.region)
+    if region is not None and buffer.alignment > region.alignment:
+        yield 2, f"buffer {name} is aligned to {buffer.alignment}, its region to {region.alignment}"
+    data = buffer.data
+    if buffer.kind != "const":
+        if data is not None:
+            yield 3, f"buffer {name} of kind {buffer.kind} has data"
+    elif data is None:
+        yield 3, f"constant {name} has no data"
+    elif tuple(data.shape) != buffer.shape or data.dtype != buffer.dtype.numpy:
+        yield 3, f"constant {name} of {buffer.dtype.value}{list(buffer.shape)} holds {data.dtype}{list(data.shape)}"
+    elif data.flags.writeable:
+        yield 3, f"constant {name} can be written"
+
+
+def _kernels(program: Program) -> Problems:
+    used = {instruction.kernel: None for instruction in program.instructions}
+    for name, kernel in program.kernels.items():
+        if name != kernel.name:
+            yield 4, f"kernel {kernel.name} stands under the name {name}"
+        if name not in used:
+            yield 4, f"kernel {name} is not used"
+    for name in used:
+        if name not in program.kernels:
+            yield 4, f"there is no kernel {name}"
+
+
+# Instructions
+
+
+def _operands(program: Program, step: int, instruction: Instruction, kernel: Kernel) -> Problems:
+    given = [(operand.kind, operand.parameter) for operand in instruction.operands]
+    wanted = [(parameter.kind, parameter.name) for parameter in kernel.parameters]
+    if given != wanted:
+        texts = [", ".join(f"{kind} {name}" for kind, name in pairs) for pairs in (wanted, given)]
+        yield 5, f"instruction {step}: {kernel.name} takes ({texts[0]}), given ({texts[1]})"
+        return
+    if len(instruction.scalars) != len(kernel.scalars):
+        count = len(instruction.scalars)
+        yield 5, f"instruction {step}: {kernel.name} takes {len(kernel.scalars)} scalars, given {count}"
+    if not all(-(1 << 31) <= scalar < 1 << 31 for scalar in instruction.scalars):
+        yield 5, f"instruction {step}: a scalar of {instruction.scalars} is no i32"
+    for operand, parameter in zip(instruction.operands, kernel.parameters, strict=True):
+        buffer = program.buffers.get(operand.buffer)
+        if buffer is None:
+            continue
+        where = f"instruction {step}: buffer {buffer.name}"
+        needed = _size_bytes(parameter.dtype, parameter.shape)
+        if (buffer.dtype, buffer.size_bytes) != (parameter.dtype, needed):
+            have = f"{buffer.dtype.value} of {buffer.size_bytes} bytes"
+            yield 5, f"{where} is {have}, {parameter.name} is {parameter.dtype.value} of {needed} bytes"
+        if parameter.alignment > 0 and buffer.alignment % parameter.alignment:
+            yield 5, f"{where} is aligned to {buffer.alignment}, {parameter.name} needs {parameter.alignment}"
+
+
+def _buffers_of(program: Program, step: int, instruction: Instruction) -> Problems:
+    """Invariant 8 for one instruction."""
+    where = f"instruction {step}"
+    for operand in instruction.operands:
+        if operand.buffer not in program.buffers:
+            yield 8, f"{where}: there is no buffer {operand.buffer}"
+    if instruction.operator not in program.graph:
+        return
+    known = [operand for operand in instruction.operands if operand.buffer in program.buffers]
+    sources = {program.bindings.get(value) for value in instruction.operator.operands}
+    for operand in known:
+        buffer = program.buffers[operand.buffer]
+        if operand.kind in ("in", "inout") and buffer.kind != "const" and operand.buffer not in sources:
+            yield 8, f"{where} reads buffer {operand.buffer}, in which no operand of {instruction.operator} lives"
+        if operand.kind != "in" and buffer.kind == "const":
+            yield 8, f"{where} writes the constant {operand.buffer}"
+        if (operand.kind == "workspace") != (buffer.kind == "workspace"):
+            yield 8, f"{where} uses buffer {operand.buffer} of kind {buffer.kind} as {operand.kind}"
+    written = [operand.buffer for operand in known if operand.kind in ("out", "inout")]
+    results = [program.bindings.get(value) for value in program.graph.results(instruction.operator)]
+    if sorted(written) != sorted(name for name in results if name is not None):
+        yield 8, f"{where} writes {', '.join(written)}, its results live in {', '.join(map(str, results))}"
+    uses: dict[str, list[Operand]] = {}
+    for operand in known:
+        uses.setdefault(operand.buffer, []).append(operand)
+    for name, operands in uses.items():
+        if len(operands) > 1 and any(operand.kind != "in" for operand in operands):
+            yield 8, f"{where} has buffer {name} as {' and as '.join(operand.kind for operand in operands)}"
+
+
+def _operators(program: Program) -> Problems:
+    computed: dict[Operator, int] = {}
+    for step, instruction in enumerate(program.instructions):
+        op = instruction.operator
+        if op not in program.graph:
+            yield 6, f"instruction {step} computes {op}, which is not in the graph"
+        elif op.is_view:
+            yield 6, f"instruction {step} computes {op}, which needs no code"
+        elif op in computed:
+            yield 6, f"instructions {computed[op]} and {step} both compute {op}"
+        computed.setdefault(op, step)
+    for op in program.graph.operators:
+        if op.is_view:
+            continue
+        if op not in computed:
+            yield 6, f"no instruction computes {op}"
+            continue
+        for value in op.operands:
+            maker = _maker(value)
+            if maker is not None and computed.get(maker, -1) >= computed[op]:
+                yield 6, f"instruction {computed[op]} reads {value!r}, which instruction {computed[maker]} makes"
+
+
+def _maker(value: Value) -> Operator | None:
+    """The operator whose code makes a value, through views."""
+    op = value.producer
+    while op is not None and op.is_view:
+        op = op.operands[0].producer
+    return op
+
+
+# Bindings and contents
+
+
+def _bindings(program: Program) -> Problems:
+    graph = program.graph
+    values = set(graph.values())
+    for value, name in program.bindings.items():
+        buffer = program.buffers.get(name)
+        if value not in values:
+            yield 7, f"{value!r} is bound and not in the graph"
+        if buffer is None:
+            yield 7, f"{value!r} is bound to {name}, and there is no such buffer"
+        elif (buffer.dtype, buffer.size_bytes) != (value.type.dtype, value.type.size_bytes):
+            have = f"{buffer.dtype.value} of {buffer.size_bytes} bytes"
+            yield 7, f"{value!r} is bound to buffer {name}, which is {have}"
+    needed = [*graph.inputs, *(v for op in graph.operators for v in graph.results(op)), *(v for _, v in graph.outputs)]
+    for value in dict.fromkeys(needed):
+        if value not in program.bindings:
+            yield 7, f"{value!r} is bound to no buffer"
+    taken: dict[str, Value] = {}
+    for value in graph.inputs:
+        buffer = _buffer_of(program, value)
+        if buffer is not None and (buffer.kind != "input" or taken.setdefault(buffer.name, value) is not value):
+            yield 7, f"input {value!r} has no input buffer of its own, but {buffer.name} of kind {buffer.kind}"
+    for name, value in graph.outputs:
+        buffer = _buffer_of(program, value)
+        if buffer is not None and buffer.kind not in ("input", "output", "const"):
+            yield 7, f"output {name} is in buffer {buffer.name} of kind {buffer.kind}"
+
+
+def _contents(program: Program) -> Problems:
+    """Follow which values each buffer holds, step by step (invariant 9)."""
+    graph, bindings = program.graph, program.bindings
+    views: dict[Value, list[Value]] = {}
+    for op in graph.operators:
+        if op.is_view:
+            views.setdefault(op.operands[0], []).extend(graph.results(op))
+    holds: dict[str, set[Value]] = {}
+
+    def write(value: Value) -> None:
+        """The buffer of `value` now holds it and those of its views that share the buffer."""
+        name = bindings.get(value)
+        if name is None:
+            return
+        pending, found = [value], {value}
+        while pending:
+            for view in views.get(pending.pop(), []):
+                if bindings.get(view) == name:
+                    found.add(view)
+                    pending.append(view)
+        holds[name] = found
+
+    def is_lost(value: Value) -> bool:
+        buffer = _buffer_of(program, value)
+        return buffer is not None and buffer.kind != "const" and value not in holds.get(buffer.name, ())
+
+    for value in graph.inputs:
+        write(value)
+    for step, instruction in enumerate(program.instructions):
+        if instruction.operator not in graph:
+            continue
+        read = set(instruction.buffers("in", "inout"))
+        for value in dict.fromkeys(instruction.operator.operands):
+            if bindings.get(value) in read and is_lost(value):
+                yield 9, f"instruction {step} reads {value!r}, which buffer {bindings[value]} does not hold then"
+        for value in graph.results(instruction.operator):
+            write(value)
+    for name, value in graph.outputs:
+        if is_lost(value):
+            yield 9, f"output {name} is {value!r}, which buffer {bindings[value]} does not hold at the end"
+
+
+# Lives and places
+
+
+def _lives(program: Program) -> Problems:
+    end = len(program.instructions)
+    touched: dict[str, list[int]] = {}
+    for value in program.graph.inputs:
+        touched.setdefault(program.bindings.get(value, ""), []).append(-1)
+    for step, instruction in enumerate(program.instructions):
+        for name in instruction.buffers():
+            touched.setdefault(name, []).append(step)
+    for _, value in program.graph.outputs:
+        touched.setdefault(program.bindings.get(value, ""), []).append(end)
+    for name, buffer in program.buffers.items():
+        if buffer.kind == "const":
+            continue
+        life = f"buffer {name} lives {buffer.first} to {buffer.last}"
+        if not -1 <= buffer.first <= buffer.last <= end:
+            yield 10, f"{life}, the steps are -1 to {end}"
+        missed = [step for step in touched.get(name, []) if not buffer.first <= step <= buffer.last]
+        if missed:
+            yield 10, f"{life} and is touched in step {', '.join(map(str, dict.fromkeys(missed)))}"
+
+
+def _workspaces(program: Program) -> Problems:
+    users: dict[str, list[int]] = {}
+    for step, instruction in enumerate(program.instructions):
+        for name in instruction.buffers("workspace"):
+            users.setdefault(name, []).append(step)
+    for name, buffer in program.buffers.items():
+        if buffer.kind != "workspace":
+            continue
+        steps = users.get(name, [])
+        if len(steps) != 1:
+            yield 11, f"workspace {name} belongs to {len(steps)} instructions"
+        elif (buffer.first, buffer.last) != (steps[0], steps[0]):
+            yield 11, f"workspace {name} of instruction {steps[0]} lives {buffer.first} to {buffer.last}"
+
+
+def _places(program: Program) -> Problems:
+    unplaced = [buffer.name for buffer in program.buffers.values() if buffer.offset is None]
+    if len(unplaced) == len(program.buffers):
+        return
+    if unplaced:
+        yield 12, f"some buffers have a place, but not {', '.join(unplaced)}"
+    for buffer in program.buffers.values():
+        region = _find_region(program, buffer.region)
+        if buffer.offset is None or region is None:
+            continue
+        place = f"buffer {buffer.name} of {buffer.size_bytes} bytes at {buffer.offset}"
+        if _is_power_of_two(buffer.alignment) and buffer.offset % buffer.alignment:
+            yield 12, f"{place} is not aligned to {buffer.alignment}"
+        if buffer.offset < 0 or buffer.offset + buffer.size_bytes > region.size_bytes:
+            yield 12, f"{place} is not inside {region.name} of {region.size_bytes} bytes"
+    for region in program.regions:
+        size, bound = region.size_bytes, region.lower_bound_bytes
+        if bound > size or region.is_optimal != (bound == size):
+            claim = "said" if region.is_optimal else "not said"
+            yield 12, f"region {region.name} has {size} bytes, a bound of {bound}, and is {claim} to be optimal"
+        yield from _overlaps(program, region)
+
+
+def _overlaps(program: Program, region: Region) -> Problems:
+    """Pairs that share bytes and steps, found by a sweep over the offsets."""
+    placed = [b for b in program.in_region(region.name) if b.offset is not None and b.size_bytes > 0]
+    placed.sort(key=_offset)
+    open_buffers: list[Buffer] = []
+    for buffer in placed:
+        open_buffers = [b for b in open_buffers if _offset(b) + b.size_bytes > _offset(buffer)]
+        for other in open_buffers:
+            in_time = buffer.first <= other.last and other.first <= buffer.last
+            if in_time or region.kind == "const":
+                yield 13, f"buffers {other.name} and {buffer.name} overlap in {region.name}"
+        open_buffers.append(buffer)
+
+
+def _offset(buffer: Buffer) -> int:
+    return buffer.offset or 0
+
+
+def _find_region(program: Program, name: str) -> Region | None:
+    return next((region for region in program.regions if region.name == name), None)
+
+
+def _buffer_of(program: Program, value: Value) -> Buffer | None:
+    return program.buffers.get(program.bindings.get(value, ""))
+
+
+def _size_bytes(dtype: DType, shape: tuple[int, ...]) -> int:
+    size = dtype.size_bytes
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0

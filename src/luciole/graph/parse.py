@@ -402,7 +402,8 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
     if origin is typing.Literal:
         return value in arguments, value
     if origin in (typing.Union, types.UnionType):
-        for alternative in arguments:
+        # An integer is an integer before it stands for a float.
+        for alternative in sorted(arguments, key=lambda alternative: type(value) is not alternative):
             fits, converted = _convert(value, alternative)
             if fits:
                 return True, converted

@@ -44,7 +44,7 @@ class Rule:
 
 
 def rule(
-    *classes: type[SomeOperator],
+    *classes: type[Operator],
 ) -> Callable[[Callable[[SomeOperator, Graph], Operator | Value | None]], Rule]:
     """Decorate a function of an operator of these classes (or subclasses) and its graph: makes it a `Rule`."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from luciole.graph.core import Elementwise, Graph, Operator, Value, Views, operator
 from luciole.graph.interpret import run_graph
+from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType, merged_axes
 from luciole.kernel.builder import LoopBuilder, View
 from luciole.kernel.core import Expr
+from luciole.ops.elementwise import Add, Mul, Sub
+from luciole.ops.quantization import Dequantize, Quantize, Requantize
 
 
 @operator("fused")
@@ -86,6 +90,31 @@ class Fused(Operator):
                 elements = [values[operand] for name, operand in op.named_operands() if name in wanted]
                 values[self.body.result(op)] = k.define("t", op.element(parameters, *elements)).variable
             v.y[tuple(indices)] = values[self.body.outputs[0][1]]
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        x, row = s.f32(2, 3, 4), s.f32_weights(4)
+        yield _chain(Add(x, row, activation="relu"), lambda y: Mul(y, x), lambda y: Sub(row, y))
+        x, z = s.i8(1, 4, 2, 3, zero=-128), s.i8(1, 4, 2, 3, scale=0.031, zero=12)
+        channel = s.i8_weights(3, axis=None, scale=0.02)
+        yield _chain(
+            Add(x, z, quant=s.quant(0.09, -3)),
+            lambda y: Requantize(y, quant=s.quant(0.06, 10)),
+            lambda y: Mul(y, channel, activation="relu", quant=s.quant(0.07, -128)),
+            lambda y: Requantize(y, quant=s.quant(0.1, 3)),
+        )
+        yield _chain(Quantize(s.f32(5, low=-4, high=4), quant=s.quant(0.03, 5)), Dequantize, lambda y: Add(y, y))
+
+
+def _chain(first: Operator, *others: Callable[[Value], Operator]) -> Fused:
+    """The `fused` operator of one operator after the other."""
+    graph = Graph("chain")
+    operators = [first]
+    (value,) = graph.add(first)
+    for make in others:
+        operators.append(make(value))
+        (value,) = graph.add(operators[-1])
+    return fuse(operators, graph)
 
 
 def fuse(operators: list[Operator], graph: Graph) -> Fused:

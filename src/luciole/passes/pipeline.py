@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from luciole.passes.activation_fusion import FUSE_ACTIVATIONS
 from luciole.passes.affine_folding import FOLD_AFFINE
 from luciole.passes.common_subexpressions import share_common_subexpressions
 from luciole.passes.constant_folding import fold_constants
 from luciole.passes.dead_code import remove_dead_code
 from luciole.passes.elementwise_fusion import fuse_elementwise
 from luciole.passes.manager import GraphPass
+from luciole.passes.pad_folding import FOLD_PADS
+from luciole.passes.quantization_folding import FOLD_QUANTIZATION
+from luciole.passes.shape_folding import FOLD_SHAPES
 
 #: What the stage `optimize` runs. Constants and duplicates go first, so that rules see the plain graph; fusion of
 #: elementwise operators is last, because no rule looks into a fused operator.
@@ -15,7 +19,11 @@ OPTIMIZE: tuple[GraphPass, ...] = (
     remove_dead_code,
     fold_constants,
     share_common_subexpressions,
+    FOLD_SHAPES,
+    FOLD_QUANTIZATION,
+    FOLD_PADS,
     FOLD_AFFINE,
+    FUSE_ACTIVATIONS,
     fuse_elementwise,
     remove_dead_code,
 )

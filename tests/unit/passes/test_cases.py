@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from luciole.graph.interpret import run_graph
 from luciole.graph.text import parse_graph, print_graph
 from luciole.graph.verify import verify_graph
 from luciole.ir.types import Array, DType
+from luciole.ops.catalog import load_operators
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import PASSES
 
@@ -64,6 +64,7 @@ def test_case(path: Path, update_cases: bool) -> None:
     head, text, expected = Case(path).parts
     header = HEADER.search(head)
     assert header is not None, "the line `run: PASS...` is missing"
+    load_operators()
     before, graph = parse_graph(text), parse_graph(text)
     assert print_graph(before) == text, "the graph is not written as it prints"
     context = PassContext(DeveloperOptions(verify="each"))

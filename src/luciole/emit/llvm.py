@@ -238,7 +238,7 @@ class _Printer:
     def for_loop(self, stmt: For) -> None:
         begin, end = self.expr(stmt.begin), self.expr(stmt.end)
         known = isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant)
-        if known and int(stmt.begin.value) >= int(stmt.end.value):  # type: ignore[union-attr]  # both are constants
+        if isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant) and stmt.begin.value >= stmt.end.value:
             return
         carried = self.carried(stmt.body)
         initial = {name: self.values[name] for name, _ in carried}
@@ -336,9 +336,9 @@ class _Printer:
             case Unary():
                 return self.unary(expr)
             case Select():
-                type = _TYPES[expr.dtype]
+                of = _TYPES[expr.dtype]
                 condition, a, b = self.expr(expr.condition), self.expr(expr.a), self.expr(expr.b)
-                return self.operation(f"select i1 {condition}, {type} {a}, {type} {b}")
+                return self.operation(f"select i1 {condition}, {of} {a}, {of} {b}")
             case Cast():
                 return self.cast(expr)
             case Bitcast():

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from luciole.emit.c_expressions import f32_literal
 from luciole.emit.c_prelude import MEMORY_TYPES
 from luciole.emit.entry import Port, input_ports, output_ports
 from luciole.errors import CompileError
@@ -61,7 +60,7 @@ class Tensor:
         """The scale as a constant of C, which reads back as the same float; empty when there is no single scale."""
         if self.quant is None or self.quant.is_per_channel:
             return ""
-        return f"{np.float32(self.quant.scale)!s}f"
+        return f32_literal(self.quant.scale)
 
     @property
     def zero_point_text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luciole.bundle.elf import without_unwind_tables
 from luciole.emit.entry import kernel_function, print_entry_llvm, print_weights_llvm
 from luciole.emit.llvm import print_kernel_llvm
 from luciole.emit.native import LlvmModule, compile_object
@@ -20,7 +21,7 @@ def build_object(program: Program, prefix: str, target: Target) -> bytes:
         LlvmModule(print_weights_llvm(program, prefix), optimize=False),
         *kernel_modules(program, prefix, target),
     ]
-    return compile_object(modules, target)
+    return without_unwind_tables(compile_object(modules, target))
 
 
 def kernel_modules(program: Program, prefix: str, target: Target) -> list[LlvmModule]:

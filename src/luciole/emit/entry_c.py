@@ -1,0 +1,223 @@
+"""The C of a bundle apart from its kernels: weights as a structure, and the entry functions.
+
+Weights are one constant structure whose members have the types that the kernels read, so that neither byte order nor strict
+aliasing matters; explicit padding puts every member where the plan has it, so that the structure equals the planned blob byte
+for byte on little-endian cores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.emit.c import comment_c
+from luciole.emit.c_expressions import f32_literal
+from luciole.emit.c_prelude import MEMORY_TYPES
+from luciole.emit.entry import STATUSES, Port, c_identifier, input_ports, kernel_function, output_ports
+from luciole.errors import printable
+from luciole.ir.types import Array, DType
+from luciole.kernel.core import Parameter
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program
+
+_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class WeightMember:
+    """A member of the structure of weights: a constant of the program, or padding (then `buffer` is None)."""
+
+    name: str
+    c_type: str
+    elements: int
+    offset: int
+    buffer: Buffer | None
+
+
+def weight_members(program: Program) -> tuple[WeightMember, ...]:
+    """The members in the order of their offsets, padding included. Only after planning."""
+    members: list[WeightMember] = []
+    end = 0
+    for index, buffer in enumerate(program.in_region(WEIGHTS)):
+        assert buffer.offset is not None
+        if buffer.offset > end:
+            members.append(WeightMember(f"padding_{index}", "uint8_t", buffer.offset - end, end, None))
+        elements = buffer.size_bytes // buffer.dtype.size_bytes
+        name = f"w{index}_{c_identifier(buffer.name, 24)}"
+        members.append(WeightMember(name, MEMORY_TYPES[buffer.dtype], elements, buffer.offset, buffer))
+        end = buffer.offset + buffer.size_bytes
+    return tuple(members)
+
+
+def print_weights_type(program: Program, prefix: str) -> str:
+    """The structure of the weights; empty when there are none."""
+    members = weight_members(program)
+    if not members:
+        return ""
+    lines = ["typedef struct {"]
+    for member in members:
+        said = f" {_comment(member.buffer.name)}" if member.buffer is not None else ""
+        lines.append(f"    {member.c_type} {member.name}[{member.elements}];{said}")
+    return "\n".join([*lines, f"}} {prefix}_weights_type;", ""])
+
+
+def print_weights(program: Program, prefix: str, linkage: str) -> str:
+    """The definition of the weights; `linkage` stands before the type. Empty when there are none."""
+    members = weight_members(program)
+    if not members:
+        return ""
+    upper = prefix.upper()
+    lines = [f"{linkage} const {prefix}_weights_type {prefix}_weights {upper}_WEIGHTS_ATTRIBUTES = {{".lstrip()]
+    for index, member in enumerate(members):
+        values = ["0"] * member.elements if member.buffer is None else list(_literals(member.buffer))
+        comma = "," if index + 1 < len(members) else ""
+        lines += ["    {", *_wrapped(values, "        "), f"    }}{comma}"]
+    return "\n".join([*lines, "};", ""])
+
+
+def print_entry(program: Program, prefix: str) -> str:
+    """The functions of Luciole's interface; they need the bundle's header, the kernels and the weights before them."""
+    lines = [*_init(program, prefix), ""]
+    for port in input_ports(program, prefix):
+        lines += [*_accessor(program, prefix, port, ""), ""]
+    for port in output_ports(program, prefix):
+        lines += [*_accessor(program, prefix, port, "const "), ""]
+    upper = prefix.upper()
+    lines += [f"{prefix}_status {prefix}_run({prefix}_model *model)", "{"]
+    calls = list(_calls(program, prefix, f"{prefix}_weights.{{name}}", {ARENA: "arena"}))
+    lines += ["    unsigned char *const arena = model->arena;", *([] if calls else ["    (void)arena;"]), *calls]
+    return "\n".join([*lines, f"    return {upper}_{STATUSES[0]};", "}", ""])
+
+
+def print_glow_entry(program: Program, prefix: str, mutable_region: str) -> str:
+    """The one function of Glow's interface. Constants come through its first argument, as a blob."""
+    bases = {ARENA: "activations", mutable_region: "mutableWeight", WEIGHTS: "constantWeight"}
+    lines = [f"int {prefix}(uint8_t *constantWeight, uint8_t *mutableWeight, uint8_t *activations)", "{"]
+    lines += [f"    (void){name};" for name in ("constantWeight", "mutableWeight", "activations")]
+    lines += _calls(program, prefix, "", bases)
+    return "\n".join([*lines, f"    return {STATUSES.index('OK')};", "}", ""])
+
+
+def _init(program: Program, prefix: str) -> list[str]:
+    upper = prefix.upper()
+    lines = [
+        f"{prefix}_status {prefix}_init({prefix}_model *model, void *arena, size_t size)",
+        "{",
+        "    if (arena == NULL) {",
+        f"        return {upper}_ERROR_ARENA_NULL;",
+        "    }",
+    ]
+    if program.arena.size_bytes:
+        lines += [f"    if (size < {upper}_ARENA_SIZE) {{", f"        return {upper}_ERROR_ARENA_SIZE;", "    }"]
+    else:
+        lines += ["    (void)size;"]
+    return [
+        *lines,
+        f"    if (((uintptr_t)arena & ({upper}_ARENA_ALIGN - 1u)) != 0u) {{",
+        f"        return {upper}_ERROR_ARENA_ALIGN;",
+        "    }",
+        "    model->arena = (unsigned char *)arena;",
+        f"    return {upper}_OK;",
+        "}",
+    ]
+
+
+def _accessor(program: Program, prefix: str, port: Port, constness: str) -> list[str]:
+    c_type = MEMORY_TYPES[port.type.dtype]
+    lines = [f"{constness}{c_type} *{port.function}(const {prefix}_model *model)", "{"]
+    if port.buffer.region == ARENA:
+        lines.append(f"    return ({constness}{c_type} *)({constness}void *)(model->arena + {port.buffer.offset});")
+    else:
+        lines += ["    (void)model;", f"    return {prefix}_weights.{_member_names(program)[port.buffer.name]};"]
+    return [*lines, "}"]
+
+
+def _member_names(program: Program) -> dict[str, str]:
+    """Members of the structure of weights by buffer."""
+    return {m.buffer.name: m.name for m in weight_members(program) if m.buffer is not None}
+
+
+def _calls(program: Program, prefix: str, member: str, bases: dict[str, str]) -> Iterator[str]:
+    """The statements of `run`: a comment and a call for each layer."""
+    names = _member_names(program)
+    for instruction in program.instructions:
+        kernel = program.kernels[instruction.kernel]
+        arguments = []
+        for operand in instruction.operands:
+            buffer, parameter = program.buffers[operand.buffer], kernel.parameter(operand.parameter)
+            if buffer.region in bases:
+                arguments.append(_pointer(parameter, f"{bases[buffer.region]} + {buffer.offset}"))
+            else:
+                text = member.format(name=names[buffer.name])
+                is_same = MEMORY_TYPES[buffer.dtype] == MEMORY_TYPES[parameter.dtype]
+                arguments.append(text if is_same else _pointer(parameter, text))
+        arguments += [str(scalar) if scalar > -(1 << 31) else "(-2147483647 - 1)" for scalar in instruction.scalars]
+        yield ""
+        yield f"    {_comment(_title(instruction))}"
+        yield f"    {kernel_function(prefix, instruction.kernel)}("
+        yield from (f"        {a}{',' if i + 1 < len(arguments) else ');'}" for i, a in enumerate(arguments))
+    yield ""
+
+
+def _title(instruction: Instruction) -> str:
+    node = instruction.location.node
+    return f"{node} ({instruction.operator.kind})" if node else instruction.operator.kind
+
+
+def _pointer(parameter: Parameter, address: str) -> str:
+    constness = "const " if parameter.kind == "in" else ""
+    c_type = "unsigned char" if parameter.kind == "workspace" else MEMORY_TYPES[parameter.dtype]
+    return f"({constness}{c_type} *)({constness}void *)({address})"
+
+
+def _comment(text: str) -> str:
+    return comment_c(printable(text))
+
+
+def _literals(buffer: Buffer) -> Iterator[str]:
+    """The elements as constants of C that need no suffix for the compiler to be quiet, in both C99 and C++98."""
+    assert buffer.data is not None
+    values: Array = np.ascontiguousarray(buffer.data).reshape(-1)
+    match buffer.dtype:
+        case DType.F32:
+            yield from (_float_literal(float(v)) for v in values)
+        case DType.U32:
+            yield from (f"{v}u" for v in values.tolist())
+        case DType.I64 | DType.U64:
+            yield from (_wide_literal(v, buffer.dtype) for v in values.tolist())
+        case DType.I32 | DType.INDEX:
+            yield from (str(v) if v > -(1 << 31) else "(-2147483647 - 1)" for v in values.tolist())
+        case DType.BOOL:
+            yield from ("1" if v else "0" for v in values.tolist())
+        case _:
+            yield from map(str, values.tolist())
+
+
+def _float_literal(value: float) -> str:
+    """A float constant; infinities and not-a-number are computed by the compiler, so that no header of libm is needed."""
+    if math.isnan(value):
+        return "(0.0f / 0.0f)"
+    return f32_literal(value) if math.isfinite(value) else f"({'-' if value < 0 else ''}1.0f / 0.0f)"
+
+
+def _wide_literal(value: int, dtype: DType) -> str:
+    if dtype is DType.U64:
+        return f"UINT64_C({value})"
+    return f"INT64_C({value})" if value > -(1 << 63) else "(-INT64_C(9223372036854775807) - 1)"
+
+
+def _wrapped(items: list[str], indent: str) -> Iterator[str]:
+    """Lines of items with commas between them, none longer than the width."""
+    line: list[str] = []
+    length = len(indent)
+    for index, item in enumerate(items):
+        text = item if index + 1 == len(items) else f"{item},"
+        if line and length + len(text) > _WIDTH:
+            yield indent + " ".join(line)
+            line, length = [], len(indent)
+        line.append(text)
+        length += len(text) + 1
+    if line:
+        yield indent + " ".join(line)

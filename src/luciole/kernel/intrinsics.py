@@ -5,6 +5,7 @@ Constants and formulas: TensorFlow Lite's reference kernels and gemmlowp, see `l
 
 from __future__ import annotations
 
+from luciole.ir.fixed_point import ONE_Q2, RECIPROCAL_INTERCEPT_Q2, RECIPROCAL_SLOPE_Q2, RECIPROCAL_STEPS
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
 from luciole.kernel.core import Expr, cast, clamp, maximum, select
@@ -66,3 +67,25 @@ def average_rounded(k: IntrinsicBuilder, total: Expr, count: Expr) -> Expr:
 def saturate_i8(k: IntrinsicBuilder, value: Expr) -> Expr:
     """value moved into -128..127."""
     return clamp(value, -128, 127)
+
+
+@define_intrinsic("leading_zeros", I32, value=U32)
+def leading_zeros(k: IntrinsicBuilder, value: Expr) -> Expr:
+    """How many bits above the highest one are zero; 0 <= value. Gives 31 for zero."""
+    rest, count = value, cast(0, I32)
+    for bits in (16, 8, 4, 2, 1):
+        is_low = k.let(f"is_low{bits}", rest < (1 << (32 - bits)))
+        count = k.let(f"count{bits}", count + select(is_low, cast(bits, I32), cast(0, I32)))
+        rest = k.let(f"rest{bits}", select(is_low, rest << bits, rest))
+    return count
+
+
+@define_intrinsic("reciprocal_of_one_plus", I32, fraction=I32)
+def reciprocal_of_one_plus(k: IntrinsicBuilder, fraction: Expr) -> Expr:
+    """1 / (1 + fraction) for 0 <= fraction < 1, Q0 to Q0: `luciole.ir.fixed_point.one_over_one_plus_x`."""
+    half_denominator = k.let("half_denominator", (fraction >> 1) + (1 << 30))
+    x: Expr = k.let("x", high_multiply(half_denominator, RECIPROCAL_SLOPE_Q2) + RECIPROCAL_INTERCEPT_Q2)
+    for step in range(RECIPROCAL_STEPS):
+        error = k.let(f"error{step}", ONE_Q2 - high_multiply(half_denominator, x))
+        x = k.let(f"x{step}", x + (high_multiply(x, error) << 2))
+    return select(x > (1 << 30) - 1, cast((1 << 31) - 1, I32), x << 1)

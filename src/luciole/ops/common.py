@@ -61,6 +61,14 @@ class Window:
             return f"pads {self.pads} leave windows that see no input"
         return ""
 
+    def empty_problem(self, size: tuple[int, int]) -> str:
+        """What is wrong when some windows see no input, or an empty string: averages and maxima need a tap."""
+        for axis in (0, 1):
+            last = (self.output_size(size)[axis] - 1) * self.strides[axis] - self.pads[axis]
+            if last >= size[axis]:
+                return f"pads {self.pads} leave windows that see no input"
+        return ""
+
     def tap_bounds(self, axis: int, position: Operand, size: int) -> tuple[Operand, Operand]:
         """First and last-plus-one tap that falls inside the input, for an output position along `axis` (0 rows, 1
         columns).
@@ -203,6 +211,14 @@ def kept_quant(op: Operator, value: Value) -> Quant | None:
     if op.quant is not None and op.quant != value.type.quant:
         raise op.error(f"the result keeps the numbers of %{value.name}, it cannot be quantized as {op.quant}")
     return value.type.quant
+
+
+def moved_quant(op: Operator, value: Value) -> Quant | None:
+    """As `kept_quant`, for operators that move elements: one scale for each channel would lose its axis."""
+    quant = kept_quant(op, value)
+    if quant is not None and quant.is_per_channel:
+        raise op.error(f"%{value.name} has a scale for each channel", "unsupported-types")
+    return quant
 
 
 def reach(quant: Quant) -> int:

@@ -1,90 +1,103 @@
-"""A constant border."""
+"""A tensor with a border around it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
-from luciole.ir.types import Array, TensorType
-from luciole.kernel.builder import LoopBuilder, nested_loops
-from luciole.kernel.core import as_expr
+from luciole.ir import arithmetic
+from luciole.ir.types import Array, DType, Shape, TensorType
+from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.core import Constant, Expr, Operand
+from luciole.ops import common
 
 
 @operator("pad")
 class Pad(Operator):
-    """x with `before[i]` and `after[i]` elements of `value` around axis i; `value` is in x's own element type.
+    """y = x with `before` and `after` elements of `value` added along each axis.
 
-    For a quantized tensor that pads with the real number zero, `value` is the zero point.
+    `value` is a real number: int8 tensors take what it is in the quantization of x, which for zero is the zero point.
     """
 
     x: Value
     before: tuple[int, ...]
     after: tuple[int, ...]
-    value: float | int = 0
+    value: float = 0.0
 
     def infer(self) -> TensorType:
         x = self.x.type
-        if not len(self.before) == len(self.after) == x.rank:
-            raise self.error(f"before and after need {x.rank} numbers each")
+        if len(self.before) != x.rank or len(self.after) != x.rank:
+            raise self.error(f"before and after must have {x.rank} elements")
         if min((*self.before, *self.after), default=0) < 0:
-            raise self.error(f"before {list(self.before)} and after {list(self.after)} are negative somewhere")
-        if x.dtype.is_integer and not x.dtype.limits[0] <= self.value <= x.dtype.limits[1]:
-            raise self.error(f"value {self.value} is no {x.dtype.value}")
-        sizes = zip(x.shape, self.before, self.after, strict=True)
-        return x.with_shape(tuple(size + before + after for size, before, after in sizes))
+            raise self.error(f"before {list(self.before)} and after {list(self.after)} must not be negative")
+        self.fill()
+        shape = (b + size + a for b, size, a in zip(self.before, x.shape, self.after, strict=True))
+        return TensorType(x.dtype, tuple(shape), common.moved_quant(self, self.x))
+
+    def fill(self) -> int | float:
+        """The element that stands for `value`. Raises `CompileError` when there is none."""
+        dtype = self.x.type.dtype
+        if dtype is DType.I8:
+            quant = common.operand_quant(self, self.x)
+            return int(arithmetic.quantize(self.value, quant.scale, quant.zero_point))
+        if dtype is DType.F32:
+            return float(np.float32(self.value))
+        if not (
+            dtype.is_integer and self.value == int(self.value) and dtype.limits[0] <= self.value <= dtype.limits[1]
+        ):
+            raise self.error(f"{self.value} is no {dtype.value}", "unsupported-types")
+        return int(self.value)
 
     def compute(self, x: Array) -> Array:
-        widths = tuple(zip(self.before, self.after, strict=True))
-        return np.pad(x, widths, constant_values=x.dtype.type(self.value)) if widths else x
+        pads = tuple(zip(self.before, self.after, strict=True))
+        return np.pad(x, pads, constant_values=self.fill()) if pads else x
+
+    def kernel_shapes(self) -> dict[str, Shape]:
+        """x with axes merged that no pad separates, y as one run."""
+        return {"x": tuple(size for _, size, _ in self._axes()), "y": (self.infer().elements,)}
+
+    def _axes(self) -> list[tuple[int, int, int]]:
+        """(before, size, after) of each axis; an axis without pads is merged into the one before it."""
+        axes: list[tuple[int, int, int]] = []
+        for before, size, after in zip(self.before, self.x.type.shape, self.after, strict=True):
+            if axes and before == after == 0:
+                axes[-1] = (axes[-1][0] * size, axes[-1][1] * size, axes[-1][2] * size)
+            else:
+                axes.append((before, size, after))
+        return axes or [(0, 1, 0)]
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
-        """The border first, one slab before and one behind along each axis, then the inside."""
-        shape, dtype = v.y.shape, v.y.dtype
-        filler = as_expr(float(self.value) if dtype.is_float else int(self.value), dtype)
-        inside = [(before, before + size) for size, before in zip(self.x.type.shape, self.before, strict=True)]
-        for axis, (begin, end) in enumerate(inside):
-            for slab in ((0, begin), (end, shape[axis])):
-                if slab[0] < slab[1]:
-                    whole = [(0, size) for size in shape[axis + 1 :]]
-                    with nested_loops(k, [*inside[:axis], slab, *whole]) as indices:
-                        v.y[tuple(indices)] = filler
-        with nested_loops(k, self.x.type.shape) as indices:
-            v.y[tuple(i + b for i, b in zip(indices, self.before, strict=True))] = v.x[tuple(indices)]
+        """Each axis fills a run before, goes through its elements, and fills a run after."""
+        axes = self._axes()
+        fill = Constant(self.fill(), v.y.dtype)
+
+        def fill_run(begin: Operand, count: int) -> None:
+            if count:
+                with k.loop("i", count) as i:
+                    v.y[i + begin] = fill
+
+        def fill_axis(axis: int, begin: Operand, source: tuple[Expr, ...]) -> None:
+            before, size, after = axes[axis]
+            inner = math.prod(sum(sizes) for sizes in axes[axis + 1 :])
+            fill_run(begin, before * inner)
+            with k.loop("i", size) as i:
+                position = i * inner + before * inner + begin
+                if axis + 1 < len(axes):
+                    fill_axis(axis + 1, position, (*source, i))
+                else:
+                    v.y[position] = v.x[(*source, i)]
+            fill_run(begin + (before + size) * inner, after * inner)
+
+        fill_axis(0, 0, ())
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
-        yield cls(s.f32(2, 3), (1, 0), (0, 2), 1.5)
-        yield cls(s.i8(1, 3, 2, 2, zero=-5), (0, 1, 0, 0), (0, 1, 2, 0), -5)
-        yield cls(s.i8(4), (0,), (0,), 0)
-
-
-def _import_pad(node: ForeignNode, g: GraphBuilder, value: float | int) -> Value:
-    """Operands are x and a constant of a pair of numbers for each axis."""
-    x = node.input(0)
-    widths = node.constant_integers(1)
-    if len(widths) != 2 * x.type.rank:
-        raise node.error(f"{node.kind} of {x.type.rank} dimensions has {len(widths)} widths")
-    return g.add(Pad(x, widths[0::2], widths[1::2], value, location=node.location), node.name)
-
-
-@tflite("PAD")
-def _import_zero_pad(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Pads with the real number zero, for quantized tensors the zero point."""
-    quant = node.input(0).type.quant
-    return _import_pad(node, g, 0 if quant is None or quant.is_per_channel else quant.zero_point)
-
-
-@tflite("PADV2")
-def _import_constant_pad(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Pads with the third operand, a number of the element type and quantization of x."""
-    values, x = node.constant(2), node.input(0)
-    if values.size != 1 or node.input(2).type.dtype is not x.type.dtype:
-        raise node.error(f"PADV2 of {x.type} by {node.input(2).type}")
-    if node.input(2).type.quant != x.type.quant:
-        raise node.unsupported("PADV2 by a number of another quantization", code="unsupported-quantization")
-    return _import_pad(node, g, values.item())
+        yield cls(s.f32(1, 3, 4, 2), (0, 1, 2, 0), (0, 0, 1, 0), value=-1.5)
+        yield cls(s.i8(1, 3, 2, 3, zero=-128), (0, 1, 1, 0), (0, 1, 1, 0))
+        yield cls(s.i8(2, 3, scale=0.1, zero=5), (1, 0), (0, 2), value=1.0)
+        yield cls(s.i32(3), (2,), (1,), value=-7.0)
+        yield cls(s.f32(2, 2), (0, 0), (0, 0))

@@ -1,0 +1,185 @@
+"""Functions of one element: relu, relu6, leaky_relu, logistic, tanh.
+
+For int8 each is a table of 256 entries, made at compile time in exact integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.samples import Samples
+from luciole.ir import fixed_point
+from luciole.ir.arithmetic import Rounding
+from luciole.ir.quant import Quant
+from luciole.ir.types import Array, DType, TensorType
+from luciole.kernel import elementary
+from luciole.kernel.core import Expr, clamp, maximum, select
+from luciole.kernel.evaluate import apply_intrinsic
+from luciole.ops import common
+
+
+@dataclass(frozen=True, eq=False)
+class UnaryOperator(Elementwise):
+    """Base of functions of one element, f32 or i8."""
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        x = self.x.type
+        if x.dtype is DType.F32:
+            return TensorType(DType.F32, x.shape)
+        if x.dtype is not DType.I8:
+            raise self.error("x must be f32 or i8", "unsupported-types")
+        common.operand_quant(self, self.x)
+        quant = common.result_quant(self)
+        try:
+            self.table()
+        except ValueError as problem:
+            raise self.error(str(problem), "unsupported-quantization") from None
+        return TensorType(DType.I8, x.shape, quant)
+
+    def int8_table(self, source: Quant, target: Quant) -> Array:
+        """The int8 results for -128..127. Raises `ValueError` when the quantizations do not fit."""
+        raise NotImplementedError
+
+    def float_array(self, x: Array) -> Array:
+        """The function of a float array."""
+        raise NotImplementedError
+
+    def float_element(self, x: Expr) -> Expr:
+        """The kernel expression of the function of a float."""
+        raise NotImplementedError
+
+    def table(self) -> Array:
+        """The int8 results for -128..127 with the quantizations of x and of the result."""
+        return self.int8_table(common.operand_quant(self, self.x), common.result_quant(self))
+
+    def compute(self, x: Array) -> Array:
+        if common.is_int8(self.x):
+            return common.looked_up(self.table(), x)
+        return np.asarray(self.float_array(x), np.float32)
+
+    def parameters(self) -> dict[str, Array]:
+        return {"table": self.table()} if common.is_int8(self.x) else {}
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        (x,) = operands
+        return common.table_element(v.table, x) if common.is_int8(self.x) else self.float_element(x)
+
+    def in_place_operands(self) -> tuple[str, ...]:
+        return ("x",)
+
+
+@operator("relu")
+class Relu(UnaryOperator):
+    """y = max(x, 0); 0 for a NaN. int8: x is requantized and clamped at the zero point."""
+
+    rounding: Rounding = "tflite"
+
+    def int8_table(self, source: Quant, target: Quant) -> Array:
+        return fixed_point.relu_table(source, target, self.rounding)
+
+    def float_array(self, x: Array) -> Array:
+        return common.float_activation_array("relu", x)
+
+    def float_element(self, x: Expr) -> Expr:
+        return maximum(x, 0.0)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 3, 7))
+        yield cls(s.f32_values(np.nan, -np.inf, np.inf, -0.0, 3e38, -1e-45))
+        yield cls(s.i8(2, 50, zero=-9), quant=s.quant(0.03, -128))
+        yield cls(s.i8(50, zero=127), rounding="tflite-single", quant=s.quant(0.07, 100))
+
+
+@operator("relu6")
+class Relu6(UnaryOperator):
+    """y = min(max(x, 0), 6); 0 for a NaN. int8: a clamp; the result keeps the quantization of x."""
+
+    def int8_table(self, source: Quant, target: Quant) -> Array:
+        if target != source:
+            raise ValueError(f"relu6 keeps the quantization of its operand, {source}, the result cannot have {target}")
+        return fixed_point.relu6_table(source)
+
+    def float_array(self, x: Array) -> Array:
+        return common.float_activation_array("relu6", x)
+
+    def float_element(self, x: Expr) -> Expr:
+        return clamp(x, 0.0, 6.0)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 7, low=-10, high=10))
+        yield cls(s.f32_values(np.nan, -np.inf, np.inf, 6.0000005))
+        yield cls(s.i8(100, scale=0.1, zero=-9), quant=s.quant(0.1, -9))
+
+
+@operator("leaky_relu")
+class LeakyRelu(UnaryOperator):
+    """y = x for positive x, otherwise alpha * x. int8: both slopes are multipliers.
+
+    See `arithmetic.leaky_relu_multipliers`.
+    """
+
+    alpha: float = 0.01
+    rounding: Rounding = "tflite"
+
+    def int8_table(self, source: Quant, target: Quant) -> Array:
+        return fixed_point.leaky_relu_table(source, target, self.alpha, self.rounding)
+
+    def float_array(self, x: Array) -> Array:
+        return np.where(x > 0, x, x * np.float32(self.alpha))
+
+    def float_element(self, x: Expr) -> Expr:
+        return select(x > 0.0, x, x * self.alpha)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 30), alpha=0.2)
+        yield cls(s.i8(150, zero=4), alpha=0.1, quant=s.quant(0.04, -20))
+        yield cls(s.i8(150, zero=100), alpha=-1.5, quant=s.quant(0.04, 3))
+
+
+@operator("logistic")
+class Logistic(UnaryOperator):
+    """y = 1 / (1 + exp(-x)). int8: TensorFlow Lite's fixed-point function; the result is `LOGISTIC_OUTPUT`."""
+
+    def int8_table(self, source: Quant, target: Quant) -> Array:
+        return fixed_point.logistic_table(source, target)
+
+    def float_array(self, x: Array) -> Array:
+        return apply_intrinsic(elementary.logistic, x)
+
+    def float_element(self, x: Expr) -> Expr:
+        return elementary.logistic(x)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(4, 60, low=-20, high=20))
+        yield cls(s.f32_values(np.inf, -np.inf, np.nan, 0.0, -0.0, 100.0, -95.0, -88.0, 1e-45))
+        yield cls(s.i8(200, scale=0.06, zero=5), quant=fixed_point.LOGISTIC_OUTPUT)
+
+
+@operator("tanh")
+class Tanh(UnaryOperator):
+    """y = tanh(x). int8: TensorFlow Lite's fixed-point function; the result is `TANH_OUTPUT`."""
+
+    def int8_table(self, source: Quant, target: Quant) -> Array:
+        return fixed_point.tanh_table(source, target)
+
+    def float_array(self, x: Array) -> Array:
+        return apply_intrinsic(elementary.tanh, x)
+
+    def float_element(self, x: Expr) -> Expr:
+        return elementary.tanh(x)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(4, 60, low=-3, high=3))
+        yield cls(s.f32_values(np.inf, -np.inf, np.nan, 0.0, 9.1, -9.1, 0.55, -0.54999, 1e-45, 1e30))
+        yield cls(s.i8(200, scale=0.03, zero=-30), quant=fixed_point.TANH_OUTPUT)

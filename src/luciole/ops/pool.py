@@ -1,0 +1,188 @@
+"""Average and maximum over sliding windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.samples import Samples
+from luciole.ir import arithmetic
+from luciole.ir.types import Array, DType, TensorType
+from luciole.kernel.builder import LoopBuilder, Register
+from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
+from luciole.kernel.intrinsics import average_rounded
+from luciole.ops import common
+from luciole.ops.common import Window
+
+_LEAST_FLOAT = float(np.finfo(np.float32).min)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(Operator):
+    """Base of windows over each channel of an NHWC tensor, f32 or i8; int8 results keep the quantization of x."""
+
+    x: Value
+    size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: str = "none"
+
+    @property
+    def window(self) -> Window:
+        """The window's geometry."""
+        return Window(self.size, self.strides, self.pads)
+
+    def infer(self) -> TensorType:
+        x = self.x.type
+        if x.rank != 4 or x.dtype not in (DType.F32, DType.I8):
+            raise self.error("x must have four axes, of f32 or i8", "unsupported-types")
+        height, width = x.shape[1:3]
+        if problem := self.window.problem((height, width)) or self.window.empty_problem((height, width)):
+            raise self.error(problem)
+        common.check_activation(self, self.activation)
+        if x.dtype is DType.I8:
+            common.operand_quant(self, self.x)
+        rows, columns = self.window.output_size((height, width))
+        return TensorType(x.dtype, (x.shape[0], rows, columns, x.shape[3]), common.kept_quant(self, self.x))
+
+    def taps(self, values: Array, fill: float) -> Array:
+        """All windows as [N, OH, OW, KH * KW, C], outside the input `fill`."""
+        patches = self.window.patches(values, fill)
+        return patches.reshape(*patches.shape[:3], -1, patches.shape[5])
+
+    def clamped(self, values: Array) -> Array:
+        """int8 results under the fused activation."""
+        return arithmetic.clamp(values, *self._range()).astype(np.int8)
+
+    def clamped_element(self, value: Expr) -> Expr:
+        """The kernel expression of `clamped`, from `i32`; a float under the fused activation."""
+        if not common.is_int8(self.x):
+            return common.float_activation(self.activation, value)
+        low, high = self._range()
+        return (value if (low, high) == (-128, 127) else clamp(value, low, high)).cast(DType.I8)
+
+    def _range(self) -> tuple[int, int]:
+        quant = common.operand_quant(self, self.x)
+        return arithmetic.activation_range(self.activation, quant.scale, quant.zero_point)
+
+    @contextmanager
+    def pixel_loops(self, k: LoopBuilder, v: Views) -> Iterator[Pixel]:
+        """Loops over pixels and channels, with the bounds of the taps of each."""
+        batch, height, width, channels = v.y.shape
+        size = self.x.type.shape[1:3]
+        with k.nest("n", batch, height, width) as (n, oh, ow):
+            bounds: list[tuple[Operand, Operand]] = []
+            for axis, position in ((0, oh), (1, ow)):
+                first, last = self.window.tap_bounds(axis, position, size[axis])
+                if isinstance(first, Expr):
+                    first, last = k.define("first", first), k.define("last", last, DType.INDEX)
+                bounds.append((first, last))
+            row = k.define("row", oh * self.strides[0] - self.pads[0])
+            column = k.define("column", ow * self.strides[1] - self.pads[1])
+            count = _count(bounds)
+            if isinstance(count, Expr):
+                count = k.define("count", count)
+            with k.loop("c", channels) as c:
+                yield Pixel(n, oh, ow, c, row, column, bounds[0], bounds[1], count)
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """One result of a pool: its indices, where its window begins in x, the taps inside x, and their number."""
+
+    n: Register
+    oh: Register
+    ow: Register
+    c: Register
+    row: Expr
+    column: Expr
+    rows: tuple[Operand, Operand]
+    columns: tuple[Operand, Operand]
+    count: Operand
+
+    @contextmanager
+    def tap_loops(self, k: LoopBuilder) -> Iterator[tuple[Expr, Expr, Expr, Expr]]:
+        """Loops over the taps inside x, with the indices of each."""
+        with k.loop("kh", *self.rows) as kh, k.loop("kw", *self.columns) as kw:
+            yield self.n, self.row + kh, self.column + kw, self.c
+
+
+def _count(bounds: list[tuple[Operand, Operand]]) -> Operand:
+    """How many taps lie inside x, as `i32`."""
+    (top, bottom), (left, right) = bounds
+    count = (bottom - top) * (right - left)
+    return count.cast(DType.I32) if isinstance(count, Expr) else int(count)
+
+
+@operator("average_pool2d")
+class AveragePool2d(Pool):
+    """y[n, oh, ow, c] = act(average over the taps inside x of x[n, oh*s - top + kh, ow*s - left + kw, c]).
+
+    Taps outside x count neither in the sum nor in the number. int8: the average of the integers, rounded to nearest,
+    halves away from zero.
+    """
+
+    def compute(self, x: Array) -> Array:
+        count = self.taps(np.ones_like(x, np.int64), 0).sum(axis=3)
+        if common.is_int8(self.x):
+            return self.clamped(arithmetic.average(self.taps(x.astype(np.int64), 0).sum(axis=3), count))
+        total = self.taps(x, 0.0).sum(axis=3, dtype=np.float32)
+        return common.float_activation_array(self.activation, total / count.astype(np.float32)).astype(np.float32)
+
+    def loops(self, k: LoopBuilder, v: Views) -> None:
+        is_int8 = common.is_int8(self.x)
+        with self.pixel_loops(k, v) as pixel:
+            total = k.define("total", 0 if is_int8 else common.float_zero())
+            with pixel.tap_loops(k) as tap:
+                total += common.widened(v.x[tap])
+            if is_int8:
+                average = average_rounded(total, pixel.count)
+            elif isinstance(pixel.count, Expr):
+                average = total / pixel.count.cast(DType.F32)
+            else:
+                average = total / float(pixel.count)
+            v.y[pixel.n, pixel.oh, pixel.ow, pixel.c] = self.clamped_element(average)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(1, 5, 4, 3), (3, 2), strides=(2, 1), pads=(1, 0, 1, 1), activation="relu")
+        yield cls(s.f32(2, 4, 4, 2), (4, 4))
+        yield cls(s.i8(2, 5, 5, 3, zero=-128), (3, 3), pads=(1, 1, 1, 1))
+        yield cls(s.i8(1, 6, 4, 2, zero=20), (2, 2), strides=(2, 2), activation="relu6")
+        yield cls(s.i8(1, 7, 3, 5, zero=127), (7, 3))
+
+
+@operator("max_pool2d")
+class MaxPool2d(Pool):
+    """y[n, oh, ow, c] = act(maximum over the taps inside x of x[n, oh*s - top + kh, ow*s - left + kw, c]).
+
+    For floats the maximum begins at the least finite number and passes over NaNs.
+    """
+
+    def compute(self, x: Array) -> Array:
+        if common.is_int8(self.x):
+            return self.clamped(self.taps(x, -128).max(axis=3))
+        taps = self.taps(x, _LEAST_FLOAT)
+        greatest = np.full_like(taps[:, :, :, 0], _LEAST_FLOAT)
+        for index in range(taps.shape[3]):
+            greatest = np.where(taps[:, :, :, index] > greatest, taps[:, :, :, index], greatest)
+        return common.float_activation_array(self.activation, greatest).astype(np.float32)
+
+    def loops(self, k: LoopBuilder, v: Views) -> None:
+        least = Constant(-128, DType.I32) if common.is_int8(self.x) else Constant(_LEAST_FLOAT, DType.F32)
+        with self.pixel_loops(k, v) as pixel:
+            greatest = k.define("greatest", least)
+            with pixel.tap_loops(k) as tap:
+                greatest.set(maximum(common.widened(v.x[tap]), greatest))
+            v.y[pixel.n, pixel.oh, pixel.ow, pixel.c] = self.clamped_element(greatest)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 5, 4, 3), (2, 3), strides=(2, 2), pads=(0, 1, 1, 1), activation="relu6")
+        yield cls(s.i8(1, 6, 5, 3, zero=5), (3, 3), strides=(1, 2), pads=(1, 1, 1, 1))
+        yield cls(s.i8(2, 4, 4, 2, zero=-128), (2, 2), strides=(2, 2), activation="relu_n1_to_1")
+        yield cls(s.i8(1, 3, 1, 4), (3, 1))

@@ -22,11 +22,6 @@ MODULES = (
     "concat",
     "pad",
     "quantization",
-    "reshape",
-    "transpose",
-    "slice",
-    "concat",
-    "pad",
     "fused",
 )
 

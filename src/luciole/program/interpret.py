@@ -14,9 +14,9 @@ import numpy as np
 from luciole.errors import InternalError
 from luciole.graph.core import Value
 from luciole.graph.interpret import compute_operator
-from luciole.ir.types import Array
+from luciole.ir.types import Array, TensorType
 from luciole.kernel.interpret import run_kernel
-from luciole.program.core import ARENA, Buffer, Instruction, Program
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program
 
 _POISON = 0xA5
 
@@ -28,81 +28,82 @@ def run_program(
     use_kernels: bool = False,
     watch: Callable[[Value, Array], None] | None = None,
 ) -> dict[str, Array]:
-    """Run a planned program on arrays by input name; gives arrays by output name. `watch` is told every result as it is
-    made.
+    """Run a planned program on arrays by input name; gives arrays by output name.
+
+    `watch` is told every result as it is made. Raises `InternalError` for a program that is not planned.
     """
-    memory = np.full(program.arena.size_bytes, _POISON, np.uint8)
+    memory = _Memory(program)
     for name, value, buffer in program.inputs():
-        _write(memory, buffer, np.ascontiguousarray(inputs[name], value.type.dtype.numpy))
+        memory.write(buffer, np.ascontiguousarray(inputs[name], value.type.dtype.numpy))
     for step, instruction in enumerate(program.instructions):
-        _poison_dead(program, memory, step)
+        memory.poison(step)
         if use_kernels:
             _run_by_kernel(program, instruction, memory)
         else:
             _run_by_meaning(program, instruction, memory)
         if watch is not None:
             for value in program.graph.results(instruction.operator):
-                watch(value, _read_value(program, memory, value))
-    return {name: _read_value(program, memory, value) for name, value, _ in program.outputs()}
+                watch(value, memory.read(program.buffer_of(value), value.type))
+    memory.poison(len(program.instructions))
+    return {name: memory.read(buffer, value.type) for name, value, buffer in program.outputs()}
 
 
-def _run_by_meaning(program: Program, instruction: Instruction, memory: Array) -> None:
+def _run_by_meaning(program: Program, instruction: Instruction, memory: _Memory) -> None:
     op = instruction.operator
-    values = {v: v.data if v.data is not None else _read_value(program, memory, v) for v in op.operands}
+    values = {v: v.data if v.data is not None else memory.read(program.buffer_of(v), v.type) for v in op.operands}
     results = compute_operator(op, values)
     for value, array in zip(program.graph.results(op), results, strict=True):
-        _write(memory, program.buffer_of(value), np.ascontiguousarray(array))
+        memory.write(program.buffer_of(value), array)
 
 
-def _run_by_kernel(program: Program, instruction: Instruction, memory: Array) -> None:
+def _run_by_kernel(program: Program, instruction: Instruction, memory: _Memory) -> None:
     kernel = program.kernels[instruction.kernel]
     arrays = {}
     for operand in instruction.operands:
         parameter = kernel.parameter(operand.parameter)
         if operand.kind in ("in", "inout"):
-            raw = _bytes(program, memory, program.buffers[operand.buffer])
-            arrays[parameter.name] = (
-                raw[: _size(parameter.shape) * parameter.dtype.size_bytes]
-                .view(parameter.dtype.numpy)
-                .reshape(parameter.shape)
-            )
+            type = TensorType(parameter.dtype, parameter.shape)
+            arrays[parameter.name] = memory.read(program.buffers[operand.buffer], type)
     scalars = {s.name: value for s, value in zip(kernel.scalars, instruction.scalars, strict=True)}
     results = run_kernel(kernel, arrays, scalars)
     for operand in instruction.operands:
         if operand.kind in ("out", "inout"):
-            _write(memory, program.buffers[operand.buffer], np.ascontiguousarray(results[operand.parameter]))
+            memory.write(program.buffers[operand.buffer], results[operand.parameter])
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+class _Memory:
+    """The bytes of both regions."""
+
+    def __init__(self, program: Program) -> None:
+        self._buffers = program.in_region(ARENA)
+        self._regions = {
+            ARENA: np.full(program.arena.size_bytes, _POISON, np.uint8),
+            WEIGHTS: np.frombuffer(program.weights_blob(), np.uint8),
+        }
+
+    def read(self, buffer: Buffer, type: TensorType) -> Array:
+        """A copy of the tensor at the start of a buffer."""
+        start = _place(buffer)
+        raw = self._regions[buffer.region][start : start + type.size_bytes]
+        return raw.copy().view(type.dtype.numpy).reshape(type.shape)
+
+    def write(self, buffer: Buffer, array: Array) -> None:
+        """Put a tensor at the start of a buffer."""
+        raw = np.frombuffer(array.tobytes(), np.uint8)
+        start = _place(buffer)
+        self._regions[buffer.region][start : start + len(raw)] = raw
+
+    def poison(self, step: int) -> None:
+        """Overwrite every byte of the arena that holds nothing when this step begins."""
+        alive = np.zeros(len(self._regions[ARENA]), np.bool_)
+        for buffer in self._buffers:
+            if buffer.first < step <= buffer.last:
+                start = _place(buffer)
+                alive[start : start + buffer.size_bytes] = True
+        self._regions[ARENA][~alive] = _POISON
 
 
-def _poison_dead(program: Program, memory: Array, step: int) -> None:
-    """Overwrite every byte of the arena in which nothing lives during this step."""
-    alive = np.zeros(len(memory), np.bool_)
-    for buffer in program.in_region(ARENA):
-        if buffer.first <= step <= buffer.last and buffer.kind != "workspace":
-            assert buffer.offset is not None
-            alive[buffer.offset : buffer.offset + buffer.size_bytes] = True
-    memory[~alive] = _POISON
-
-
-def _bytes(program: Program, memory: Array, buffer: Buffer) -> Array:
-    if buffer.data is not None:
-        return np.frombuffer(buffer.data.tobytes(), np.uint8)
-    assert buffer.offset is not None
-    return memory[buffer.offset : buffer.offset + buffer.size_bytes]
-
-
-def _read_value(program: Program, memory: Array, value: Value) -> Array:
-    if value.data is not None:
-        return value.data
-    raw = _bytes(program, memory, program.buffer_of(value))[: value.type.size_bytes]
-    return raw.copy().view(value.type.dtype.numpy).reshape(value.type.shape)
-
-
-def _write(memory: Array, buffer: Buffer, array: Array) -> None:
+def _place(buffer: Buffer) -> int:
     if buffer.offset is None:
         raise InternalError(f"buffer {buffer.name} has no place yet")
-    raw = np.frombuffer(array.tobytes(), np.uint8)
-    memory[buffer.offset : buffer.offset + len(raw)] = raw
+    return buffer.offset

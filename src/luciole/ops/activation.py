@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import fixed_point
 from luciole.ir.arithmetic import Rounding
@@ -183,3 +185,33 @@ class Tanh(UnaryOperator):
         yield cls(s.f32(4, 60, low=-3, high=3))
         yield cls(s.f32_values(np.inf, -np.inf, np.nan, 0.0, 9.1, -9.1, 0.55, -0.54999, 1e-45, 1e30))
         yield cls(s.i8(200, scale=0.03, zero=-30), quant=fixed_point.TANH_OUTPUT)
+
+
+def _import_unary(node: ForeignNode, g: GraphBuilder, kind: type[UnaryOperator]) -> Value:
+    return g.add(kind(node.input(0), quant=node.output_type.quant, location=node.location), node.name)
+
+
+@tflite("RELU")
+def _import_relu(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_unary(node, g, Relu)
+
+
+@tflite("RELU6")
+def _import_relu6(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_unary(node, g, Relu6)
+
+
+@tflite("LOGISTIC")
+def _import_logistic(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_unary(node, g, Logistic)
+
+
+@tflite("TANH")
+def _import_tanh(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_unary(node, g, Tanh)
+
+
+@tflite("LEAKY_RELU")
+def _import_leaky_relu(node: ForeignNode, g: GraphBuilder) -> Value:
+    alpha, quant = node.number("alpha"), node.output_type.quant
+    return g.add(LeakyRelu(node.input(0), alpha=alpha, quant=quant, location=node.location), node.name)

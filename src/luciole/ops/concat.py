@@ -7,11 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, View
 from luciole.ops import common
+from luciole.ops.tflite_options import axis_of, refuse_activation
 
 
 @operator("concat")
@@ -64,3 +67,18 @@ class Concat(Operator):
 
 def _without(shape: Shape, axis: int) -> Shape:
     return shape[:axis] + shape[axis + 1 :]
+
+
+@tflite("CONCATENATION")
+def _import_concatenation(node: ForeignNode, g: GraphBuilder) -> Value:
+    """All operands are joined; TFLite's kernels copy int8 numbers, so their quantizations must agree."""
+    refuse_activation(node)
+    xs = tuple(node.input(i) for i in range(len(node.inputs)))
+    if any(x.type.quant != xs[0].type.quant for x in xs):
+        raise node.unsupported(
+            "operands of CONCATENATION are quantized differently",
+            help="quantize again, so that all of them get the scale and zero point of the result",
+            code="unsupported-quantization",
+        )
+    axis = axis_of(node, node.integer("axis"), node.input(0).type.rank)
+    return g.add(Concat(xs, axis, location=node.location), node.name)

@@ -16,7 +16,7 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
-from luciole.ops.tflite_options import fused_activation, input_of_rank, window
+from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
 
 
 @operator("conv2d")
@@ -189,6 +189,7 @@ ColumnRun = Callable[[LoopBuilder], Iterator[tuple[Operand, Operand, Operand]]]
 def _import_conv_2d(node: ForeignNode, g: GraphBuilder) -> Value:
     """Operands are x, w and perhaps b, laid out as ours."""
     x, w = input_of_rank(node, 0, 4), input_of_rank(node, 1, 4)
+    check_weights(node, 0)
     if x.type.shape[3] != w.type.shape[3] and w.type.shape[3] and x.type.shape[3] % w.type.shape[3] == 0:
         raise node.unsupported("grouped convolutions are not supported", code="unsupported-operator")
     taps = window(node, x, (w.type.shape[1], w.type.shape[2]), has_dilation=True)

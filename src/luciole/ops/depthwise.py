@@ -14,7 +14,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, Operand, binary
 from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
-from luciole.ops.tflite_options import fused_activation, input_of_rank, window
+from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
 
 #: Windows of up to so many taps are written out whole, larger ones row by row.
 UNROLLED_TAPS = 16
@@ -238,6 +238,7 @@ def _lies_in(position: Expr, inner: range, size: int) -> Expr:
 def _import_depthwise_conv_2d(node: ForeignNode, g: GraphBuilder) -> Value:
     """Operands are x, w and perhaps b, laid out as ours; w's shape tells `depth_multiplier`."""
     x, w = input_of_rank(node, 0, 4), input_of_rank(node, 1, 4)
+    check_weights(node, 3)
     taps = window(node, x, (w.type.shape[1], w.type.shape[2]), has_dilation=True)
     op = DepthwiseConv2d(
         x,

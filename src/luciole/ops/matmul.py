@@ -19,7 +19,7 @@ from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
 from luciole.ops.common import Requantizer
 from luciole.ops.reshape import Reshape
-from luciole.ops.tflite_options import fused_activation, input_of_rank
+from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank
 
 
 @operator("fully_connected")
@@ -192,6 +192,7 @@ class MatMul(Operator):
 def _import_fully_connected(node: ForeignNode, g: GraphBuilder) -> Value:
     """Operands are x, w and perhaps b. Unless `keep_num_dims`, TFLite takes x as rows as long as those of w."""
     x, w = node.input(0), input_of_rank(node, 1, 2)
+    check_weights(node, 0)
     node.choice("weights_format", {"DEFAULT": "default"}, "DEFAULT")
     row = w.type.shape[1]
     if not (node.boolean("keep_num_dims", False) or x.type.rank == 2):

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -101,3 +103,30 @@ class Pad(Operator):
         yield cls(s.i8(2, 3, scale=0.1, zero=5), (1, 0), (0, 2), value=1.0)
         yield cls(s.i32(3), (2,), (1,), value=-7.0)
         yield cls(s.f32(2, 2), (0, 0), (0, 0))
+
+
+def _import_pad(node: ForeignNode, g: GraphBuilder, value: float | int) -> Value:
+    """Operands are x and a constant of a pair of numbers for each axis."""
+    x = node.input(0)
+    widths = node.constant_integers(1)
+    if len(widths) != 2 * x.type.rank:
+        raise node.error(f"{node.kind} of {x.type.rank} dimensions has {len(widths)} widths")
+    return g.add(Pad(x, widths[0::2], widths[1::2], value, location=node.location), node.name)
+
+
+@tflite("PAD")
+def _import_zero_pad(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Pads with the real number zero, for quantized tensors the zero point."""
+    quant = node.input(0).type.quant
+    return _import_pad(node, g, 0 if quant is None or quant.is_per_channel else quant.zero_point)
+
+
+@tflite("PADV2")
+def _import_constant_pad(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Pads with the third operand, a number of the element type and quantization of x."""
+    values, x = node.constant(2), node.input(0)
+    if values.size != 1 or node.input(2).type.dtype is not x.type.dtype:
+        raise node.error(f"PADV2 of {x.type} by {node.input(2).type}")
+    if node.input(2).type.quant != x.type.quant:
+        raise node.unsupported("PADV2 by a number of another quantization", code="unsupported-quantization")
+    return _import_pad(node, g, values.item())

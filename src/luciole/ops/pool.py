@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.types import Array, DType, TensorType
@@ -17,6 +19,7 @@ from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
 from luciole.kernel.intrinsics import average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
+from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
 _LEAST_FLOAT = float(np.finfo(np.float32).min)
 
@@ -186,3 +189,28 @@ class MaxPool2d(Pool):
         yield cls(s.i8(1, 6, 5, 3, zero=5), (3, 3), strides=(1, 2), pads=(1, 1, 1, 1))
         yield cls(s.i8(2, 4, 4, 2, zero=-128), (2, 2), strides=(2, 2), activation="relu_n1_to_1")
         yield cls(s.i8(1, 3, 1, 4), (3, 1))
+
+
+def _import_pool(node: ForeignNode, g: GraphBuilder, kind: type[Pool]) -> Value:
+    x = input_of_rank(node, 0, 4)
+    taps = window(node, x, (node.positive("filter_height"), node.positive("filter_width")), has_dilation=False)
+    op = kind(
+        x,
+        taps.kernel,
+        strides=taps.strides,
+        pads=taps.pads,
+        activation=fused_activation(node),
+        quant=node.output_type.quant,
+        location=node.location,
+    )
+    return g.add(op, node.name)
+
+
+@tflite("AVERAGE_POOL_2D")
+def _import_average_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_pool(node, g, AveragePool2d)
+
+
+@tflite("MAX_POOL_2D")
+def _import_max_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_pool(node, g, MaxPool2d)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
@@ -15,6 +17,7 @@ from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
 from luciole.ops.common import Requantizer
+from luciole.ops.tflite_options import axis_of
 
 
 @operator("mean")
@@ -104,3 +107,12 @@ class Mean(Operator):
         yield cls(s.i8(2, 3, 4, 2, zero=11), (0, 2), keep_dims=True, quant=s.quant(0.02, 127))
         yield cls(s.i8(3, 7, scale=0.5), (1,), rounding="tflite-single", quant=s.quant(0.1, -1))
         yield cls(s.i8(40, zero=-3), (0,), quant=s.quant(0.05, -3))
+
+
+@tflite("MEAN")
+def _import_mean(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The second operand holds the axes; a repeated one counts once."""
+    x = node.input(0)
+    axes = tuple(sorted({axis_of(node, axis, x.type.rank) for axis in node.constant_integers(1)}))
+    keep_dims, quant = node.boolean("keep_dims", False), node.output_type.quant
+    return g.add(Mean(x, axes, keep_dims=keep_dims, quant=quant, location=node.location), node.name)

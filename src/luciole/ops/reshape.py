@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
+from luciole.ops.tflite_options import axis_of
 
 
 @operator("reshape")
@@ -46,3 +49,43 @@ class Reshape(Operator):
         yield cls(s.f32(2, 3, 4), (6, 4))
         yield cls(s.i8(1, 1, 1, 5, zero=3), (1, 5))
         yield cls(s.i32(1), ())
+
+
+def _import_as(node: ForeignNode, g: GraphBuilder, shape: tuple[int, ...]) -> Value:
+    return g.add(Reshape(node.input(0), shape, location=node.location), node.name)
+
+
+@tflite("RESHAPE")
+def _import_reshape(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The shape is the second operand or, in older files, an option; one size may be -1, what remains.
+
+    A shape that is computed can only be meant to give the result's shape, which the file states.
+    """
+    shape = node.integers("new_shape", ())
+    if operand := node.optional(1):
+        shape = node.constant_integers(1) if operand.is_constant else node.output_type.shape
+    elements, known = node.input(0).type.elements, math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and known > 0 and elements % known == 0:
+        shape = tuple(elements // known if size == -1 else size for size in shape)
+    return _import_as(node, g, shape)
+
+
+@tflite("SQUEEZE")
+def _import_squeeze(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Without some axes of size one, or without all of them."""
+    x = node.input(0).type
+    axes = {axis_of(node, axis, x.rank) for axis in node.integers("squeeze_dims", ())}
+    if any(x.shape[axis] != 1 for axis in axes):
+        raise node.error(f"SQUEEZE of {x} drops axes {sorted(axes)}, which are not all of size 1")
+    axes = axes or {axis for axis, size in enumerate(x.shape) if size == 1}
+    return _import_as(node, g, tuple(size for axis, size in enumerate(x.shape) if axis not in axes))
+
+
+@tflite("EXPAND_DIMS")
+def _import_expand_dims(node: ForeignNode, g: GraphBuilder) -> Value:
+    """With one more axis of size one, before the given axis of the result."""
+    shape, axes = node.input(0).type.shape, node.constant_integers(1)
+    if len(axes) != 1:
+        raise node.error(f"EXPAND_DIMS with {len(axes)} axes; it takes one")
+    axis = axis_of(node, axes[0], len(shape) + 1)
+    return _import_as(node, g, (*shape[:axis], 1, *shape[axis:]))

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import fixed_point
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -124,3 +126,10 @@ class Softmax(Operator):
         yield cls(s.i8(1, 2, scale=0.004), beta=2.0, quant=fixed_point.SOFTMAX_OUTPUT)
         yield cls(s.i8(4, 1), quant=fixed_point.SOFTMAX_OUTPUT)
         yield cls(s.i8(1, 600, scale=1e-6), quant=fixed_point.SOFTMAX_OUTPUT)
+
+
+@tflite("SOFTMAX")
+def _import_softmax(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Along the last axis; beta, which the file always gives, multiplies the operand."""
+    x, beta, quant = node.input(0), node.number("beta"), node.output_type.quant
+    return g.add(Softmax(x, beta=beta, quant=quant, location=node.location), node.name)

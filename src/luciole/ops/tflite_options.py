@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode
+from luciole.ir.types import DType
 from luciole.ops.common import Window
 
 _ACTIVATIONS = {"NONE": "none", "RELU": "relu", "RELU6": "relu6", "RELU_N1_TO_1": "relu_n1_to_1"}
@@ -58,3 +59,30 @@ def axis_of(node: ForeignNode, axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise node.error(f"{node.kind} along axis {axis} of {rank} dimensions")
     return axis % rank
+
+
+def check_weights(node: ForeignNode, axis: int) -> None:
+    """Raise `CompileError` when operands 1 and 2 are not weights and bias as a quantized layer needs them.
+
+    int8 weights are constant and symmetric, with one scale or one for each output channel, which lie along `axis`; the
+    bias is a constant of int32. Float layers have a float bias.
+    """
+    x, w, b = node.input(0), node.input(1), node.optional(2)
+    is_int8 = x.type.dtype is DType.I8
+    if b is not None and b.type.dtype is not (DType.I32 if is_int8 else x.type.dtype):
+        raise node.unsupported(f"{node.kind} of {x.type.dtype.value} with a bias of {b.type.dtype.value}")
+    if not is_int8 or w.type.quant is None:
+        return
+    if not w.is_constant or (b is not None and not b.is_constant):
+        raise node.unsupported(f"{node.kind} of int8 with weights or a bias that are computed at run time")
+    if any(w.type.quant.zero_points):
+        raise node.unsupported(
+            f"weights of {node.kind} have a zero point other than 0",
+            help="quantize the weights symmetrically, as the current TensorFlow Lite converter does",
+            code="unsupported-quantization",
+        )
+    if w.type.quant.is_per_channel and w.type.quant.axis != axis:
+        raise node.unsupported(
+            f"weights of {node.kind} have scales along axis {w.type.quant.axis}; its channels lie along axis {axis}",
+            code="unsupported-quantization",
+        )

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
+from luciole.ops.tflite_options import axis_of
 
 
 @operator("transpose")
@@ -70,3 +73,11 @@ class Transpose(Operator):
         yield cls(s.i8(1, 3, 1, 4, zero=3), (2, 1, 0, 3))
         yield cls(s.i8(2, 3, 4), (2, 0, 1))
         yield cls(s.i32(1, 1), (1, 0))
+
+
+@tflite("TRANSPOSE")
+def _import_transpose(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The second operand is the permutation."""
+    x = node.input(0)
+    permutation = tuple(axis_of(node, axis, x.type.rank) for axis in node.constant_integers(1))
+    return g.add(Transpose(x, permutation, location=node.location), node.name)

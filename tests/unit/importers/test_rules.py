@@ -288,7 +288,7 @@ CASES: dict[str, Mapping[str, ModelSpec]] = {
     "SOFTMAX": mapped("SOFTMAX", 1 / 256, -128, beta=1.0)
     | {f"{k}-of-beta-half": v for k, v in mapped("SOFTMAX", 1 / 256, -128, beta=0.5).items()},
     "RELU": mapped("RELU", 0.03, -100),
-    "RELU6": mapped("RELU6", 6 / 255, -128),
+    "RELU6": mapped("RELU6", 0.05, -3),
     "LOGISTIC": mapped("LOGISTIC", 1 / 256, -128),
     "TANH": mapped("TANH", 1 / 128, 0),
     "LEAKY_RELU": mapped("LEAKY_RELU", 0.04, 10, alpha=0.25),

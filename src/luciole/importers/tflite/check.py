@@ -135,6 +135,18 @@ def check_tensors(model: TfliteModel, diagnostics: Diagnostics) -> None:
             "supported are FLOAT32 and INT8, and integers for biases and indices; convert the model to one of these",
         )
     report(
+        "unsupported-quantization",
+        "of int8 without a scale",
+        [t for t in tensors if t.type_name == "INT8" and t.quant is None and 0 not in t.shape],
+        "give every int8 tensor its scale and zero point: convert the model again with a representative data set",
+    )
+    report(
+        "unsupported-quantization",
+        "computed at run time with a scale for each channel",
+        [t for t in tensors if t.quant is not None and t.quant.is_per_channel and not t.is_constant],
+        "only weights may have a scale for each channel; convert the model again with per-tensor activations",
+    )
+    report(
         "unsupported-empty",
         "without elements",
         [t for t in tensors if t.index in activations and 0 in t.shape],

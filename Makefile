@@ -37,7 +37,7 @@ lint: $(VENV)/test.stamp  ## format, style, types, layers, length of files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_file_length.py
 
 format: $(VENV)/test.stamp  ## rewrite the sources in the project's format

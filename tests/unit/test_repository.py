@@ -6,20 +6,16 @@ import itertools
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+
+import luciole
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
-
-
-def project() -> dict[str, object]:
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        return dict(tomllib.load(file)["project"])
 
 
 def anchors(page: Path) -> set[str]:
@@ -44,7 +40,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_the_changelog_begins_with_the_version_of_the_package() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert newest is not None
-    assert newest.group(1) == project()["version"]
+    assert newest.group(1) == luciole.__version__
 
 
 def test_every_dependency_says_why() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from luciole.errors import Location
+from luciole.errors import InternalError, Location
 from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.core import Kernel
@@ -149,10 +149,11 @@ class Program:
         return tuple((name, v, self.buffer_of(v)) for name, v in self.graph.outputs)
 
     def weights_blob(self) -> bytes:
-        """The bytes of the weights region; gaps between constants are zero. Only after planning."""
+        """The bytes of the weights region; gaps between constants are zero. Raises `InternalError` before planning."""
         blob = bytearray(self.weights.size_bytes)
         for buffer in self.in_region(WEIGHTS):
-            assert buffer.data is not None and buffer.offset is not None
+            if buffer.data is None or buffer.offset is None:
+                raise InternalError(f"constant {buffer.name} has no place yet, or no data")
             raw = buffer.data.astype(buffer.data.dtype.newbyteorder("<")).tobytes()
             blob[buffer.offset : buffer.offset + len(raw)] = raw
         return bytes(blob)

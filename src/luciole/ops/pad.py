@@ -105,7 +105,7 @@ class Pad(Operator):
         yield cls(s.f32(2, 2), (0, 0), (0, 0))
 
 
-def _import_pad(node: ForeignNode, g: GraphBuilder, value: float | int) -> Value:
+def _import_pad(node: ForeignNode, g: GraphBuilder, value: float) -> Value:
     """Operands are x and a constant of a pair of numbers for each axis."""
     x = node.input(0)
     widths = node.constant_integers(1)
@@ -116,17 +116,20 @@ def _import_pad(node: ForeignNode, g: GraphBuilder, value: float | int) -> Value
 
 @tflite("PAD")
 def _import_zero_pad(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Pads with the real number zero, for quantized tensors the zero point."""
-    quant = node.input(0).type.quant
-    return _import_pad(node, g, 0 if quant is None or quant.is_per_channel else quant.zero_point)
+    return _import_pad(node, g, 0.0)
 
 
 @tflite("PADV2")
 def _import_constant_pad(node: ForeignNode, g: GraphBuilder) -> Value:
     """Pads with the third operand, a number of the element type and quantization of x."""
-    values, x = node.constant(2), node.input(0)
-    if values.size != 1 or node.input(2).type.dtype is not x.type.dtype:
-        raise node.error(f"PADV2 of {x.type} by {node.input(2).type}")
-    if node.input(2).type.quant != x.type.quant:
+    values, x = node.constant(2), node.input(0).type
+    if values.size != 1 or node.input(2).type.dtype is not x.dtype:
+        raise node.error(f"PADV2 of {x} by {node.input(2).type}")
+    if node.input(2).type.quant != x.quant:
         raise node.unsupported("PADV2 by a number of another quantization", code="unsupported-quantization")
-    return _import_pad(node, g, values.item())
+    value = float(values.item())
+    if x.quant is not None and not x.quant.is_per_channel:
+        value = (value - x.quant.zero_point) * x.quant.scale
+    if not np.isfinite(np.float32(value)):
+        raise node.unsupported(f"PADV2 by {value} is not supported")
+    return _import_pad(node, g, value)

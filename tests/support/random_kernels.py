@@ -212,7 +212,8 @@ class _Generator:
         if dtype is DType.BOOL:
             return Constant(r.randint(0, 1), dtype)
         if dtype.is_float:
-            return Constant(r.choice([0.0, -0.0, 1.0, 0.1, -2.5, 1e-40, 3e38, r.uniform(-100, 100)]), dtype)
+            number = r.choice([0.0, -0.0, 1.0, 0.1, -2.5, 1e-40, 3e38, r.uniform(-100, 100)])
+            return Constant(float(np.float32(number)), dtype)
         low, high = dtype.limits
         return Constant(r.choice([low, high, r.randint(low, high), r.randint(max(low, -9), 9), 1, 0]), dtype)
 

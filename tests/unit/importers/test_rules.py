@@ -6,6 +6,7 @@ int8 results must be equal bit by bit, float ones within 1e-5 of the largest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from luciole.graph.foreign import tflite
 from luciole.graph.interpret import run_graph
 from luciole.importers.tflite.build import load_tflite
 from support.oracle import require_oracle, run_tflite_micro
-from support.tflite_writer import ModelSpec, TensorSpec, single_operator, write_model
+from support.tflite_writer import ModelSpec, OperatorSpec, SubgraphSpec, TensorSpec, single_operator, write_model
 
 GENERATOR = np.random.default_rng(20)
 
@@ -232,6 +233,21 @@ def split() -> dict[str, ModelSpec]:
     }
 
 
+def split_by_sizes() -> dict[str, ModelSpec]:
+    """Models of a split in two parts of different sizes, one of them what remains."""
+    constants = [integers(4, -1, name="sizes"), integers(-1, name="axis", shape=())]
+    options = {"num_splits": 2}
+    parts = [(2, 2, 4), (2, 2, 2)]
+    return {
+        "int8": single_operator(
+            "SPLIT_V", [image(2, 2, 6), *constants], [image(*s, name=f"y{i}") for i, s in enumerate(parts)], options
+        ),
+        "float": single_operator(
+            "SPLIT_V", [floats(2, 2, 6), *constants], [floats(*s, name=f"y{i}") for i, s in enumerate(parts)], options
+        ),
+    }
+
+
 def mapped(code: str, scale: float, zero: int, **options: Any) -> dict[str, ModelSpec]:
     """Models of an operator on single numbers; `scale` and `zero` are the result's."""
     return {
@@ -321,6 +337,7 @@ CASES: dict[str, Mapping[str, ModelSpec]] = {
         ).items()
     },
     "SPLIT": split(),
+    "SPLIT_V": split_by_sizes(),
 }
 
 
@@ -378,6 +395,153 @@ def test_names_and_quantization_are_those_of_the_file() -> None:
     assert op.quant is not None
     assert (op.quant.scale, op.quant.zero_point) == (float(np.float32(0.06)), 4)
     assert (op.location.file, op.location.node, op.location.kind) == ("one.tflite", "y", "CONV_2D")
+
+
+def test_half_float_weights_are_widened() -> None:
+    """Converters store half floats behind a DEQUANTIZE; TensorFlow Lite Micro has no kernel for them."""
+    halves = np.array([[1.5, -2.25]], np.float16)
+    tensors = [
+        TensorSpec("x", (1, 2), "f32"),
+        TensorSpec("w16", (1, 2), "FLOAT16", data=halves),
+        TensorSpec("w", (1, 2), "f32"),
+        TensorSpec("y", (1, 2), "f32"),
+    ]
+    nodes = [OperatorSpec("DEQUANTIZE", ["w16"], ["w"]), OperatorSpec("MUL", ["x", "w"], ["y"])]
+    graph = load_tflite(write_model(ModelSpec([SubgraphSpec(tensors, nodes, ["x"], ["y"])])), "halves.tflite")
+    assert [op.kind for op in graph.operators] == ["mul"]
+    assert interpret(graph, [np.ones((1, 2), np.float32)])[0].tolist() == [[1.5, -2.25]]
+
+
+def test_outputs_may_be_inputs_constants_and_repeated() -> None:
+    tensors = [TensorSpec("x", (2,), "f32"), TensorSpec("k", (2,), "f32", data=np.array([3, 4], np.float32))]
+    graph = load_tflite(write_model(ModelSpec([SubgraphSpec(tensors, [], ["x"], ["k", "x", "x"])])), "ends.tflite")
+    assert [name for name, _ in graph.outputs] == ["k", "x", "x#2"]
+    assert [a.tolist() for a in interpret(graph, [np.array([1, 2], np.float32)])] == [[3, 4], [1, 2], [1, 2]]
+
+
+X = image(1, 4, zero=0)
+Y = image(1, 2, name="y")
+W = TensorSpec("w", (2, 4), "i8", (0.1,), data=np.ones((2, 4), np.int8))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            single_operator("FULLY_CONNECTED", [X, replace(W, zero_points=(3,)), None], [Y]),
+            "weights of FULLY_CONNECTED have a zero point other than 0",
+        ),
+        (
+            single_operator("FULLY_CONNECTED", [X, replace(W, scales=(0.1,) * 4, axis=1), None], [Y]),
+            "weights of FULLY_CONNECTED have scales along axis 1; its channels lie along axis 0",
+        ),
+        (
+            single_operator("FULLY_CONNECTED", [X, replace(W, data=None), None], [Y]),
+            "FULLY_CONNECTED of int8 with weights or a bias that are computed at run time",
+        ),
+        (
+            single_operator("FULLY_CONNECTED", [X, W, float_constant(2, name="b")], [Y]),
+            "FULLY_CONNECTED of i8 with a bias of f32",
+        ),
+        (
+            single_operator("FULLY_CONNECTED", [X, W, None], [Y], {"weights_format": 1}),
+            "FULLY_CONNECTED with weights_format SHUFFLED4x16INT8 is not supported",
+        ),
+        (
+            single_operator(
+                "ADD", [floats(4), floats(4, name="b")], [floats(4, name="y")], {"fused_activation_function": "tanh"}
+            ),
+            "ADD with fused_activation_function TANH is not supported",
+        ),
+        (
+            single_operator(
+                "CONCATENATION", [image(4), image(4, scale=0.2, name="b")], [image(8, name="y")], {"axis": 0}
+            ),
+            "operands of CONCATENATION are quantized differently",
+        ),
+        (
+            single_operator("RESHAPE", [image(4)], [image(2, 2, scale=0.2, name="y")], {"new_shape": [2, 2]}),
+            'the result "y" is quantized as affine(scale=0.2, zero=-3), but RESHAPE gives it as affine(scale=0.05',
+        ),
+        (
+            single_operator("RELU", [TensorSpec("x", (4,), "i8")], [image(4, name="y")]),
+            '1 tensor of int8 without a scale: "x"',
+        ),
+        (
+            single_operator("RELU", [TensorSpec("x", (2,), "i8", (0.1, 0.2), (0, 0))], [image(2, name="y")]),
+            '1 tensor computed at run time with a scale for each channel: "x"',
+        ),
+        (
+            single_operator("RELU", [TensorSpec("x", (4,), "u8", (0.1,))], [TensorSpec("y", (4,), "u8", (0.1,))]),
+            "relu: x must be f32 or i8",
+        ),
+        (
+            single_operator("TRANSPOSE", [floats(2, 3), TensorSpec("p", (2,), "i32")], [floats(3, 2, name="y")]),
+            "operand 1 of TRANSPOSE must be a constant",
+        ),
+        (
+            single_operator(
+                "CONV_2D",
+                [floats(1, 4, 4, 4), float_constant(2, 1, 1, 2), None],
+                [floats(1, 4, 4, 2, name="y")],
+                {"stride_w": 1, "stride_h": 1},
+            ),
+            "grouped convolutions are not supported",
+        ),
+    ],
+)
+def test_what_a_rule_does_not_support(spec: ModelSpec, message: str) -> None:
+    with pytest.raises(CompileError) as error:
+        load_tflite(write_model(spec), "one.tflite")
+    assert message in str(error.value)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (single_operator("FULLY_CONNECTED", [X], [Y]), "FULLY_CONNECTED needs 2 operands, operand 1 is missing"),
+        (
+            single_operator(
+                "CONV_2D", [floats(1, 4, 4, 1), float_constant(1, 1, 1, 1)], [floats(1, 4, 4, 1, name="y")]
+            ),
+            "attribute stride_h of CONV_2D is 0; it must be positive",
+        ),
+        (
+            single_operator("LEAKY_RELU", [floats(4)], [floats(4, name="y")], {"alpha": float("nan")}),
+            "attribute alpha of LEAKY_RELU is nan, not a finite number",
+        ),
+        (
+            single_operator("MEAN", [floats(1, 4), integers(2)], [floats(1, name="y")]),
+            "MEAN along axis 2 of 2 dimensions",
+        ),
+        (
+            single_operator("RESHAPE", [floats(4), float_constant(2, name="s")], [floats(2, 2, name="y")]),
+            "operand 1 of RESHAPE must hold integers, not float32",
+        ),
+        (
+            single_operator("AVERAGE_POOL_2D", [floats(4, 4)], [floats(4, 4, name="y")]),
+            "operand 0 of AVERAGE_POOL_2D has 2 dimensions; it must have 4",
+        ),
+        (
+            single_operator("PAD", [floats(4), integers(1)], [floats(5, name="y")]),
+            "PAD of 1 dimensions has 1 widths",
+        ),
+        (
+            single_operator("SLICE", [floats(4), integers(2), integers(3, name="n")], [floats(3, name="y")]),
+            "3 elements from 2",
+        ),
+        (
+            single_operator("SPLIT", [integers(0, shape=()), floats(5)], [floats(2, name="y"), floats(3, name="z")]),
+            "SPLIT of f32[5] along axis 0 into 2 parts",
+        ),
+    ],
+)
+def test_what_contradicts_itself(spec: ModelSpec, message: str) -> None:
+    with pytest.raises(CompileError) as error:
+        load_tflite(write_model(spec), "one.tflite")
+    assert message in str(error.value)
+    assert error.value.exit_code == 1
 
 
 def test_a_result_of_another_shape_than_declared_is_refused() -> None:

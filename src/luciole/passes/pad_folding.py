@@ -27,7 +27,7 @@ def drop_pad(op: Pad, graph: Graph) -> Value | None:
 def merge_pads(op: Pad, graph: Graph) -> Operator | None:
     """pad(pad(x, b, a, v), d, c, v) -> pad(x, b + d, a + c, v)    when nobody else reads the inner one."""
     first = op.x.producer
-    if not isinstance(first, Pad) or first.value != op.value or graph.use_count(op.x) > 1:
+    if not isinstance(first, Pad) or first.fill() != op.fill() or graph.use_count(op.x) > 1:
         return None
     before = tuple(map(sum, zip(first.before, op.before, strict=True)))
     return replace(op, x=first.x, before=before, after=tuple(map(sum, zip(first.after, op.after, strict=True))))
@@ -40,7 +40,7 @@ def pad_convolution(op: Conv2d | DepthwiseConv2d, graph: Graph) -> Operator | No
     Average pooling takes no such border: it divides by the number of elements that are inside.
     """
     pad = op.x.producer
-    if not isinstance(pad, Pad) or pad.value != _zero(pad.x):
+    if not isinstance(pad, Pad) or pad.fill() != _zero(pad.x):
         return None
     return _with_border(op, pad)
 
@@ -64,7 +64,7 @@ def _is_least(pad: Pad) -> bool:
     """Whether the border is no greater than any number that x can hold."""
     least = -math.inf if pad.x.type.dtype.is_float else pad.x.type.dtype.limits[0]
     activation = getattr(pad.x.producer, "activation", "none")
-    return pad.value == least or (activation in ("relu", "relu6") and pad.value == _zero(pad.x))
+    return pad.fill() == least or (activation in ("relu", "relu6") and pad.fill() == _zero(pad.x))
 
 
 def _with_border(op: Windowed, pad: Pad) -> Windowed | None:
@@ -79,7 +79,7 @@ def _with_border(op: Windowed, pad: Pad) -> Windowed | None:
 
 
 def _zero(value: Value) -> float | int | None:
-    """The number that stands for zero in a tensor, if one does."""
+    """The element that stands for zero in a tensor, if one does."""
     if value.type.dtype.is_float:
         return 0.0
     quant = value.type.quant

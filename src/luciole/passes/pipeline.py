@@ -13,8 +13,8 @@ from luciole.passes.pad_folding import FOLD_PADS
 from luciole.passes.quantization_folding import FOLD_QUANTIZATION
 from luciole.passes.shape_folding import FOLD_SHAPES
 
-#: What the stage `optimize` runs. Constants and duplicates go first, so that rules see the plain graph; fusion of
-#: elementwise operators is last, because no rule looks into a fused operator.
+#: What the stage `optimize` runs. Constants and duplicates go first, so that rules see the plain graph, and duplicates
+#: that rules made go after them; fusion of elementwise operators is last, because no rule looks into a fused operator.
 OPTIMIZE: tuple[GraphPass, ...] = (
     remove_dead_code,
     fold_constants,
@@ -24,6 +24,7 @@ OPTIMIZE: tuple[GraphPass, ...] = (
     FOLD_PADS,
     FOLD_AFFINE,
     FUSE_ACTIVATIONS,
+    share_common_subexpressions,
     fuse_elementwise,
     remove_dead_code,
 )

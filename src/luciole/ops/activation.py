@@ -24,7 +24,7 @@ from luciole.kernel.evaluate import apply_intrinsic
 from luciole.ops import common
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UnaryOperator(Elementwise):
     """Base of functions of one element, f32 or i8."""
 

@@ -21,7 +21,7 @@ from luciole.ops.common import Requantizer
 from luciole.ops.tflite_options import fused_activation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BinaryOperator(Elementwise):
     """Base of operators of two operands that broadcast, with a fused activation; f32 or i8."""
 

@@ -24,7 +24,7 @@ from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 _LEAST_FLOAT = float(np.finfo(np.float32).min)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pool(Operator):
     """Base of windows over each channel of an NHWC tensor, f32 or i8; int8 results keep the quantization of x."""
 

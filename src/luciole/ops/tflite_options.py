@@ -7,6 +7,9 @@ from luciole.graph.foreign import ForeignNode
 from luciole.ir.types import DType
 from luciole.ops.common import Window
 
+#: Sizes of windows are free numbers of the file; this bounds the padding that they cause.
+_MAXIMUM_WINDOW = 1 << 12
+
 _ACTIVATIONS = {"NONE": "none", "RELU": "relu", "RELU6": "relu6", "RELU_N1_TO_1": "relu_n1_to_1"}
 
 
@@ -38,6 +41,11 @@ def window(node: ForeignNode, x: Value, kernel: tuple[int, int], *, has_dilation
     dilations = (1, 1)
     if has_dilation:
         dilations = (node.positive("dilation_h_factor", 1), node.positive("dilation_w_factor", 1))
+    if max(*kernel, *strides, *dilations) > _MAXIMUM_WINDOW:
+        raise node.unsupported(
+            f"{node.kind} with a window of {kernel[0]}x{kernel[1]}, strides {strides} and dilations {dilations}",
+            help=f"none of these may exceed {_MAXIMUM_WINDOW}",
+        )
     unpadded = Window(kernel, strides, (0, 0, 0, 0), dilations)
     if node.choice("padding", {"SAME": "same", "VALID": "valid"}) == "valid":
         return unpadded

@@ -185,4 +185,5 @@ def call_value(intrinsic: Intrinsic, arguments: list[Array]) -> Array:
 def apply_intrinsic(intrinsic: Intrinsic, *arguments: Array) -> Array:
     """An intrinsic as a numpy function; arguments must have the parameters' types."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        return call_value(intrinsic, [np.asarray(a) for a in arguments])
+        result: Array = call_value(intrinsic, [np.asarray(a) for a in arguments])
+    return result.reshape(np.broadcast_shapes(*(np.shape(a) for a in arguments)))  # an array of no axes too

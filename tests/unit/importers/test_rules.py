@@ -305,7 +305,8 @@ CASES: dict[str, Mapping[str, ModelSpec]] = {
     | {f"{k}-of-beta-half": v for k, v in mapped("SOFTMAX", 1 / 256, -128, beta=0.5).items()},
     "RELU": mapped("RELU", 0.03, -100),
     "RELU6": mapped("RELU6", 0.05, -3),
-    "LOGISTIC": mapped("LOGISTIC", 1 / 256, -128),
+    "LOGISTIC": mapped("LOGISTIC", 1 / 256, -128)
+    | {"float-of-no-axes": single_operator("LOGISTIC", [floats()], [floats(name="y")])},
     "TANH": mapped("TANH", 1 / 128, 0),
     "LEAKY_RELU": mapped("LEAKY_RELU", 0.04, 10, alpha=0.25),
     "QUANTIZE": {

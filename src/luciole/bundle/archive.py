@@ -1,7 +1,7 @@
 """Static libraries: `ar` archives in the GNU format, with an index of symbols, the same bytes for the same members.
 
-Format: the manual page ar(5) and the description of the GNU variant in binutils' bfd/archive.c: a header of 60 characters,
-members at even offsets, long names in a member `//`, the index in a member `/` with big-endian offsets.
+Format: the manual page ar(5) and the description of the GNU variant in binutils' bfd/archive.c: a header of 60
+characters, members at even offsets, long names in a member `//`, the index in a member `/` with big-endian offsets.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from elftools.elf.sections import SymbolTableSection
 
 _MAGIC = b"!<arch>\n"
 _LONGEST_SHORT_NAME = 15
@@ -41,7 +45,7 @@ def global_symbols(data: bytes) -> tuple[str, ...]:
 
     found = []
     for section in ELFFile(io.BytesIO(data)).iter_sections("SHT_SYMTAB"):
-        for symbol in section.iter_symbols():
+        for symbol in cast("SymbolTableSection", section).iter_symbols():
             is_global = symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
             if is_global and symbol["st_shndx"] != "SHN_UNDEF":
                 found.append(str(symbol.name))

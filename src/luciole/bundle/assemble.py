@@ -2,27 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from luciole.bundle.archive import write_archive
 from luciole.bundle.bundle import Bundle
+from luciole.bundle.check import ObjectFacts, inspect_object
+from luciole.bundle.glow import separate_interface, weights_text
 from luciole.bundle.header import ModelIdentity, print_header
 from luciole.bundle.interface import describe_interface
 from luciole.bundle.objects import build_object
 from luciole.bundle.report import make_report
+from luciole.bundle.sources import WeightsFormat, print_bundle_c
+from luciole.bundle.test_program import make_sample, print_test_program
+from luciole.errors import InternalError
 from luciole.ir.target import Target
 from luciole.options import Options
 from luciole.program.core import Program
+from luciole.report.codec import Pairs
 from luciole.report.html import render_html
 from luciole.report.model import LinkReport
 
 
-def assemble_bundle(program: Program, target: Target, model: ModelIdentity, options: Options) -> Bundle:
-    """The bundle of a planned program."""
-    interface = describe_interface(program, model.name, options.bundle_api)
-    object_bytes = build_object(program, model.name, target)
-    files = {
-        f"{model.name}.h": print_header(interface, model, target.name).encode("ascii"),
-        f"{model.name}.o": object_bytes,
-    }
-    report = make_report(program, target, model, interface, LinkReport(tuple(files), ()))
-    files[f"{model.name}.report.json"] = report.to_json().encode("ascii")
-    files[f"{model.name}.report.html"] = render_html(report).encode("utf-8")
-    return Bundle(model.name, files, report, interface, object_bytes)
+def assemble_bundle(
+    program: Program,
+    target: Target,
+    model: ModelIdentity,
+    options: Options,
+    *,
+    weights: WeightsFormat = "array",
+    reported_options: Pairs = (),
+) -> Bundle:
+    """The bundle of a planned program: `options` say whether it is an object, a library or C, and for which interface.
+
+    `weights` is how large weights of C bundles are written. `reported_options` is what the report says of the options.
+    Raises `InternalError` when the object is not what every bundle promises: no writable data, no recursion.
+    """
+    name = model.name
+    is_glow = options.bundle_api == "glow"
+    if is_glow:
+        program = separate_interface(program)
+    interface = describe_interface(program, name, options.bundle_api)
+    facts, object_bytes = None, b""
+    if options.emit == "c":
+        files = print_bundle_c(program, interface, model, target.name, weights)
+    else:
+        object_bytes = build_object(program, name, target, options.bundle_api)
+        facts = inspect_object(object_bytes, f".rodata.{name}_weights")
+        check_promises(facts)
+        files = {f"{name}.h": print_header(interface, model, target.name).encode("ascii")}
+        if options.emit == "archive":
+            files[f"lib{name}.a"] = write_archive({f"{name}.o": object_bytes})
+        else:
+            files[f"{name}.o"] = object_bytes
+    constant_weights = program.weights_blob() if is_glow else b""
+    if is_glow:
+        files[f"{name}.weights.bin"] = constant_weights
+        files[f"{name}.weights.txt"] = weights_text(constant_weights).encode("ascii")
+    link = LinkReport(tuple(files), _link_lines(name, files, options.emit, target))
+    files[f"{name}_test.c"] = print_test_program(interface, model, make_sample(program.graph)).encode("ascii")
+    report = make_report(program, target, model, interface, facts, link, reported_options)
+    files[f"{name}.report.json"] = report.to_json().encode("ascii")
+    files[f"{name}.report.html"] = render_html(report).encode("utf-8")
+    return Bundle(name, files, report, interface, object_bytes, constant_weights)
+
+
+def check_promises(facts: ObjectFacts) -> None:
+    """Raise `InternalError` when an object has writable data or recursion."""
+    if facts.writable_bytes:
+        raise InternalError(f"the object has {facts.writable_bytes} bytes of writable data")
+    if cycles := facts.cycles():
+        raise InternalError("the object is recursive: " + " -> ".join(cycles[0]))
+
+
+def _link_lines(name: str, files: Iterable[str], emit: str, target: Target) -> tuple[str, ...]:
+    """The command that compiles and links a program `main.c` with the bundle."""
+    if target.triple.startswith("thumb"):
+        compiler = "arm-none-eabi-gcc"
+    elif target.triple.startswith("riscv32"):
+        compiler = "riscv64-unknown-elf-gcc"
+    elif target.triple.startswith(("aarch64", "riscv64")):
+        compiler = target.triple.replace("-unknown", "") + "-gcc"
+    else:
+        compiler = "cc"
+    inputs = ["main.c"]
+    if emit == "archive":
+        inputs += ["-L.", f"-l{name}"]
+    else:
+        inputs += [file for file in files if file.endswith((".c", ".o"))]
+    flags = [*target.gcc_flags, *(["-std=c99", "-O3"] if emit == "c" else [])]
+    return (" ".join([compiler, *flags, "-I.", *inputs]),)

@@ -40,8 +40,8 @@ class Bundle:
     def save(self, folder: str | Path) -> None:
         """Write all files into `folder`, which is made when it is not there; files of other names stay as they are.
 
-        First everything is written under temporary names, then renamed, so that a failure in between leaves no half of a
-        bundle. Raises `CompileError` (`cannot-write`) when the folder cannot be written.
+        First everything is written under temporary names, then renamed, so that a failure in between leaves no half of
+        a bundle. Raises `CompileError` (`cannot-write`) when the folder cannot be written.
         """
         path = Path(folder)
         written: list[tuple[Path, Path]] = []
@@ -53,7 +53,7 @@ class Bundle:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
                 os.chmod(temporary, 0o666 & ~_umask())
-            for source, destination in written:
+            for _, destination in written:
                 if destination.is_dir():
                     raise IsADirectoryError(f"{destination.name} is a folder")
             for source, destination in written:

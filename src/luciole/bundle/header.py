@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from luciole.bundle.glow import placeholder_macros
 from luciole.bundle.interface import Interface
 from luciole.bundle.templating import render
 from luciole.emit.entry import STATUSES
@@ -17,8 +18,9 @@ ABI_VERSION = 1
 class ModelIdentity:
     """The model a bundle is made of.
 
-    `name` is the prefix of files, functions and macros, a name that `c_identifier` leaves as it is; `original_name` what the
-    user calls the model, any text; `file` its file's name without folder; `sha256` the digest of the file's bytes.
+    `name` is the prefix of files, functions and macros, a name that `c_identifier` leaves as it is; `original_name`
+    what the user calls the model, any text; `file` its file's name without folder; `sha256` the digest of the file's
+    bytes.
     """
 
     name: str
@@ -41,4 +43,5 @@ def print_header(interface: Interface, model: ModelIdentity, target: str) -> str
         compiler_version=__version__,
         abi_version=ABI_VERSION,
         statuses=STATUSES,
+        placeholders=placeholder_macros(interface) if interface.api == "glow" else (),
     )

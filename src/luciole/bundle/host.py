@@ -1,7 +1,7 @@
 """Bundles run on this machine: the native object in this process, or the C sources built by the host's C compiler.
 
-Both give the bundle exactly what a board gives it, an arena with arbitrary bytes in it, and look afterwards whether anything
-around the arena was written.
+Both give the bundle exactly what a board gives it, an arena with arbitrary bytes in it, and look afterwards whether
+anything around the arena was written.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class HostSession:
 
     @classmethod
     def from_object(cls, data: bytes, interface: Interface, constant_weights: bytes = b"") -> Self:
-        """The object of a bundle for the target `native`, loaded into this process. Glow's interface takes the weights too."""
+        """The object of a bundle for the target `native`, loaded into this process. Glow's interface takes the weights
+        too.
+        """
         loaded = LoadedObject(data)
         return cls(interface, loaded.address, loaded, constant_weights)
 
@@ -137,8 +139,8 @@ class HostSession:
     def run(self, inputs: Sequence[bytes]) -> list[bytes]:
         """One inference: the bytes of the outputs for the bytes of the inputs.
 
-        Raises `CompileError` (`bad-input`) for inputs of another number or size, `InternalError` when the bundle returns an
-        error or writes outside of its memory.
+        Raises `CompileError` (`bad-input`) for inputs of another number or size, `InternalError` when the bundle
+        returns an error or writes outside of its memory.
         """
         given = tuple(bytes(data) for data in inputs)
         self.interface.check_inputs(given)

@@ -24,8 +24,8 @@ MUTABLE = "mutable"
 class Tensor:
     """A model input or output: `function` points to it, `macro` begins its macros, `name` is the user's (any text).
 
-    It has `size_bytes` from `offset` in the region `region`, which is `arena`, `weights` (an output that is constant), or
-    `mutable` (all of them, in Glow's interface).
+    It has `size_bytes` from `offset` in the region `region`, which is `arena`, `weights` (an output that is constant),
+    or `mutable` (all of them, in Glow's interface).
     """
 
     function: str
@@ -80,8 +80,8 @@ class Tensor:
 class Interface:
     """The C interface of one bundle.
 
-    `arena_bytes` is Luciole's arena, or Glow's activations; `mutable_bytes` and `constant_bytes` belong to Glow's interface and
-    are 0 in Luciole's.
+    `arena_bytes` is Luciole's arena, or Glow's activations; `mutable_bytes` and `constant_bytes` belong to Glow's
+    interface and are 0 in Luciole's.
     """
 
     prefix: str

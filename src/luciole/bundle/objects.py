@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from luciole.bundle.elf import without_unwind_tables
-from luciole.emit.entry import kernel_function, print_entry_llvm, print_weights_llvm
+from luciole.bundle.interface import MUTABLE, Api
+from luciole.emit.entry import kernel_function, print_entry_llvm, print_glow_entry_llvm, print_weights_llvm
 from luciole.emit.llvm import print_kernel_llvm
 from luciole.emit.native import LlvmModule, compile_object
 from luciole.ir.target import Target
 from luciole.program.core import Program
 
 
-def build_object(program: Program, prefix: str, target: Target) -> bytes:
-    """The relocatable ELF file of a planned program: `<prefix>_init`, `_run` and accessors are global, all else is hidden.
+def build_object(program: Program, prefix: str, target: Target, api: Api = "luciole") -> bytes:
+    """The relocatable ELF file of a planned program: `<prefix>_init`, `_run` and accessors are global, all else is
+    hidden.
 
     Each function has a section `.text.<function>`, so that linkers place and drop them one by one; the weights are in
-    `.rodata.<prefix>_weights`. The same program gives the same bytes.
+    `.rodata.<prefix>_weights`. Glow's interface has one global function and no weights. The same program gives the
+    same bytes.
     """
-    modules = [
-        LlvmModule(print_entry_llvm(program, prefix, target), optimize=False),
-        LlvmModule(print_weights_llvm(program, prefix), optimize=False),
-        *kernel_modules(program, prefix, target),
-    ]
+    if api == "glow":
+        entry = [print_glow_entry_llvm(program, prefix, MUTABLE)]
+    else:
+        entry = [print_entry_llvm(program, prefix, target), print_weights_llvm(program, prefix)]
+    modules = [LlvmModule(text, optimize=False) for text in entry]
+    modules += kernel_modules(program, prefix, target)
     return without_unwind_tables(compile_object(modules, target))
 
 

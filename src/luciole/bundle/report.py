@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luciole.bundle.check import ObjectFacts
 from luciole.bundle.header import ModelIdentity
 from luciole.bundle.interface import Interface, Tensor
 from luciole.emit.entry import kernel_function
@@ -28,29 +29,43 @@ def make_report(
     target: Target,
     model: ModelIdentity,
     interface: Interface,
+    facts: ObjectFacts | None,
     link: LinkReport,
     options: Pairs = (),
 ) -> Report:
-    """The report of a bundle."""
+    """The report of a bundle; `facts` are what was found in its object, None for a bundle of C."""
     buffers = _buffers(program)
-    layers = tuple(_layer(program, interface, index, buffers) for index in range(len(program.instructions)))
+    layers = tuple(_layer(program, interface, facts, index, buffers) for index in range(len(program.instructions)))
+    code_bytes, rodata_bytes = (facts.code_bytes, facts.rodata_bytes) if facts is not None else (None, None)
     return Report(
         luciole_version=__version__,
         model=ModelReport(model.name, model.original_name, model.file, model.sha256),
         target=target.name,
-        memory=_memory(program, interface),
-        flash=FlashReport.of(program.weights.size_bytes, None, None),
+        memory=_memory(program, interface, facts),
+        flash=FlashReport.of(program.weights.size_bytes, code_bytes, rodata_bytes),
         macs=sum(layer.macs for layer in layers),
         layers=layers,
         buffers=buffers,
         inputs=tuple(_tensor(tensor) for tensor in interface.inputs),
         outputs=tuple(_tensor(tensor) for tensor in interface.outputs),
         link=link,
+        helpers=facts.undefined if facts is not None else (),
         options=options,
     )
 
 
-def _memory(program: Program, interface: Interface) -> MemoryReport:
+def stack_bytes(facts: ObjectFacts, interface: Interface) -> int | None:
+    """The most stack that any function of the interface takes; None when it cannot be known of one of them."""
+    if interface.api == "glow":
+        return facts.stack_bound(interface.prefix)
+    entries = [f"{interface.prefix}_init", f"{interface.prefix}_run"]
+    entries += [tensor.function for tensor in (*interface.inputs, *interface.outputs)]
+    bounds = [facts.stack_bound(entry) for entry in entries]
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if len(known) == len(bounds) else None
+
+
+def _memory(program: Program, interface: Interface, facts: ObjectFacts | None) -> MemoryReport:
     arena = program.arena
     sizes = activation_sizes(program)
     return MemoryReport(
@@ -65,7 +80,7 @@ def _memory(program: Program, interface: Interface) -> MemoryReport:
         state_bytes=0,
         input_bytes=sum(tensor.size_bytes for tensor in interface.inputs),
         output_bytes=sum(tensor.size_bytes for tensor in interface.outputs),
-        stack_bytes=None,
+        stack_bytes=stack_bytes(facts, interface) if facts is not None else None,
     )
 
 
@@ -88,20 +103,25 @@ def _buffers(program: Program) -> tuple[BufferReport, ...]:
     return tuple(found)
 
 
-def _layer(program: Program, interface: Interface, index: int, buffers: tuple[BufferReport, ...]) -> LayerReport:
+def _layer(
+    program: Program, interface: Interface, facts: ObjectFacts | None, index: int, buffers: tuple[BufferReport, ...]
+) -> LayerReport:
     instruction: Instruction = program.instructions[index]
     operator = instruction.operator
     constants = [b for b in dict.fromkeys(instruction.buffers("in")) if program.buffers[b].region == WEIGHTS]
     alive = [b for b in buffers if b.first <= index <= b.last]
+    kernel = kernel_function(interface.prefix, instruction.kernel)
+    code_bytes = facts.functions[kernel].code_bytes if facts is not None and kernel in facts.functions else None
     return LayerReport(
         name=operator.location.node or program.graph.results(operator)[0].name,
         operator=operator.kind,
-        kernel=kernel_function(interface.prefix, instruction.kernel),
+        kernel=kernel,
         macs=operator.macs(),
         weights_bytes=sum(program.buffers[b].size_bytes for b in constants),
         input_shapes=tuple(v.type.shape for v in operator.operands if not v.is_constant),
         output_shapes=tuple(v.type.shape for v in program.graph.results(operator)),
         arena_bytes=occupied_bytes(alive),
+        code_bytes=code_bytes,
     )
 
 

@@ -11,7 +11,9 @@ from luciole.errors import printable
 
 
 def comment_text(text: str) -> str:
-    """Any text made fit to stand inside a comment of C: one line of bounded length, ASCII, neither `*/` nor trigraphs."""
+    """Any text made fit to stand inside a comment of C: one line of bounded length, ASCII, neither `*/` nor
+    trigraphs.
+    """
     return comment_c(printable(text))[3:-3].replace("??", "? ?")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from luciole.graph.core import Value
 from luciole.ir.target import Target
 from luciole.ir.types import TensorType
-from luciole.program.core import ARENA, Buffer, Program
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Program
 
 #: The status values of the C interface, in order; the header prints them as an enumeration.
 STATUSES = ("OK", "ERROR_ARENA_SIZE", "ERROR_ARENA_ALIGN", "ERROR_ARENA_NULL")
@@ -37,7 +37,9 @@ class Port:
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of `run`: the function, its pointer arguments as (region, offset), its scalars, and what it stands for."""
+    """One call of `run`: the function, its pointer arguments as (region, offset), its scalars, and what it stands
+    for.
+    """
 
     function: str
     pointers: tuple[tuple[str, int], ...]
@@ -105,9 +107,7 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
         f"[{max(1, program.weights.size_bytes)} x i8], align {program.weights.alignment}"
     ]
     calls = layers(program, prefix)
-    for function, layer in {layer.function: layer for layer in calls}.items():
-        types = ["ptr"] * len(layer.pointers) + ["i32"] * len(layer.scalars)
-        lines.append(f"declare hidden void @{function}({', '.join(types)})")
+    lines += _declarations_llvm(calls)
     lines += _init_llvm(program, prefix, size_type)
     lines += _run_llvm(prefix, calls)
     for port in (*input_ports(program, prefix), *output_ports(program, prefix)):
@@ -147,16 +147,47 @@ def _run_llvm(prefix: str, calls: tuple[Layer, ...]) -> list[str]:
     lines = [
         f'define i32 @{prefix}_run(ptr %model) nounwind "no-builtins" section ".text.{prefix}_run" {{',
         "  %arena = load ptr, ptr %model",
+        *_calls_llvm(calls, {ARENA: "%arena", WEIGHTS: f"@{prefix}_weights"}),
     ]
+    return [*lines, f"  ret i32 {STATUSES.index('OK')}", "}"]
+
+
+def _calls_llvm(calls: tuple[Layer, ...], bases: dict[str, str]) -> list[str]:
+    """One call a layer; `bases` are the pointers to the regions."""
+    lines = []
     for index, layer in enumerate(calls):
         arguments = []
         for number, (region, offset) in enumerate(layer.pointers):
-            base = "%arena" if region == ARENA else f"@{prefix}_weights"
-            lines.append(f"  %p{index}.{number} = getelementptr i8, ptr {base}, i32 {offset}")
+            lines.append(f"  %p{index}.{number} = getelementptr i8, ptr {bases[region]}, i32 {offset}")
             arguments.append(f"ptr %p{index}.{number}")
         arguments += [f"i32 {scalar}" for scalar in layer.scalars]
         lines.append(f"  call void @{layer.function}({', '.join(arguments)})")
-    return [*lines, f"  ret i32 {STATUSES.index('OK')}", "}"]
+    return lines
+
+
+def _declarations_llvm(calls: tuple[Layer, ...]) -> list[str]:
+    lines = []
+    for function, layer in {layer.function: layer for layer in calls}.items():
+        types = ["ptr"] * len(layer.pointers) + ["i32"] * len(layer.scalars)
+        lines.append(f"declare hidden void @{function}({', '.join(types)})")
+    return lines
+
+
+def print_glow_entry_llvm(program: Program, prefix: str, mutable_region: str) -> str:
+    """A module with the one function of Glow's interface; kernels are external to it, weights come as its first
+    argument.
+    """
+    calls = layers(program, prefix)
+    bases = {WEIGHTS: "%constant", mutable_region: "%mutable", ARENA: "%activations"}
+    lines = [
+        *_declarations_llvm(calls),
+        f'define i32 @{prefix}(ptr %constant, ptr %mutable, ptr %activations) nounwind "no-builtins" '
+        f'section ".text.{prefix}" {{',
+        *_calls_llvm(calls, bases),
+        f"  ret i32 {STATUSES.index('OK')}",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _accessor_llvm(prefix: str, port: Port) -> list[str]:

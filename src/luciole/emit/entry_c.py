@@ -1,8 +1,8 @@
 """The C of a bundle apart from its kernels: weights as a structure, and the entry functions.
 
-Weights are one constant structure whose members have the types that the kernels read, so that neither byte order nor strict
-aliasing matters; explicit padding puts every member where the plan has it, so that the structure equals the planned blob byte
-for byte on little-endian cores.
+Weights are one constant structure whose members have the types that the kernels read, so that neither byte order nor
+strict aliasing matters; explicit padding puts every member where the plan has it, so that the structure equals the
+planned blob byte for byte on little-endian cores.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def print_weights(program: Program, prefix: str, linkage: str) -> str:
     upper = prefix.upper()
     lines = [f"{linkage} const {prefix}_weights_type {prefix}_weights {upper}_WEIGHTS_ATTRIBUTES = {{".lstrip()]
     for index, member in enumerate(members):
-        values = ["0"] * member.elements if member.buffer is None else list(_literals(member.buffer))
+        data = member.buffer.data if member.buffer is not None else np.zeros(member.elements, np.uint8)
+        assert data is not None
         comma = "," if index + 1 < len(members) else ""
-        lines += ["    {", *_wrapped(values, "        "), f"    }}{comma}"]
+        lines += ["    {", *wrapped(literals(data), "        "), f"    }}{comma}"]
     return "\n".join([*lines, "};", ""])
 
 
@@ -176,27 +177,27 @@ def _comment(text: str) -> str:
     return comment_c(printable(text))
 
 
-def _literals(buffer: Buffer) -> Iterator[str]:
-    """The elements as constants of C that need no suffix for the compiler to be quiet, in both C99 and C++98."""
-    assert buffer.data is not None
-    values: Array = np.ascontiguousarray(buffer.data).reshape(-1)
-    match buffer.dtype:
+def literals(data: Array) -> list[str]:
+    """The elements as constants of C that compilers take without a warning for the element's type, in C99 and C++98."""
+    values = np.ascontiguousarray(data).reshape(-1)
+    match DType.of(data):
         case DType.F32:
-            yield from (_float_literal(float(v)) for v in values)
+            return [_float_literal(float(v)) for v in values]
         case DType.U32:
-            yield from (f"{v}u" for v in values.tolist())
-        case DType.I64 | DType.U64:
-            yield from (_wide_literal(v, buffer.dtype) for v in values.tolist())
-        case DType.I32 | DType.INDEX:
-            yield from (str(v) if v > -(1 << 31) else "(-2147483647 - 1)" for v in values.tolist())
+            return [f"{v}u" for v in values.tolist()]
+        case DType.I64 | DType.U64 as dtype:
+            return [_wide_literal(v, dtype) for v in values.tolist()]
+        case DType.I32:
+            return [str(v) if v > -(1 << 31) else "(-2147483647 - 1)" for v in values.tolist()]
         case DType.BOOL:
-            yield from ("1" if v else "0" for v in values.tolist())
-        case _:
-            yield from map(str, values.tolist())
+            return ["1" if v else "0" for v in values.tolist()]
+    return [str(v) for v in values.tolist()]
 
 
 def _float_literal(value: float) -> str:
-    """A float constant; infinities and not-a-number are computed by the compiler, so that no header of libm is needed."""
+    """A float constant; infinities and not-a-number are computed by the compiler, so that no header of libm is
+    needed.
+    """
     if math.isnan(value):
         return "(0.0f / 0.0f)"
     return f32_literal(value) if math.isfinite(value) else f"({'-' if value < 0 else ''}1.0f / 0.0f)"
@@ -208,7 +209,7 @@ def _wide_literal(value: int, dtype: DType) -> str:
     return f"INT64_C({value})" if value > -(1 << 63) else "(-INT64_C(9223372036854775807) - 1)"
 
 
-def _wrapped(items: list[str], indent: str) -> Iterator[str]:
+def wrapped(items: list[str], indent: str) -> Iterator[str]:
     """Lines of items with commas between them, none longer than the width."""
     line: list[str] = []
     length = len(indent)

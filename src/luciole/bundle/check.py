@@ -1,0 +1,231 @@
+"""What is really in an object: code by function, constants, calls, undefined symbols, and the stack it needs at
+worst.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from luciole.bundle.frames import Frame, aarch64_frame, riscv_frame, thumb_frame
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.relocation import RelocationSection
+    from elftools.elf.sections import Section, SymbolTableSection
+
+_WRITE, _ALLOCATE, _EXECUTE = 1, 2, 4
+
+#: Relocations of calls and of jumps to other functions, by machine.
+_CALLS: Mapping[str, frozenset[int]] = {
+    "EM_ARM": frozenset({10, 30}),  # R_ARM_THM_CALL, R_ARM_THM_JUMP24
+    "EM_RISCV": frozenset({17, 18, 19}),  # R_RISCV_JAL, R_RISCV_CALL, R_RISCV_CALL_PLT
+    "EM_AARCH64": frozenset({282, 283}),  # R_AARCH64_JUMP26, R_AARCH64_CALL26
+    "EM_X86_64": frozenset({2, 4}),  # R_X86_64_PC32, R_X86_64_PLT32
+    "EM_386": frozenset({2, 4}),
+}
+
+
+@dataclass(frozen=True)
+class FunctionFacts:
+    """A function: its size with literals, the stack it takes itself (None: not known), and what it calls by name.
+
+    `has_indirect_call` is whether it calls through a register as well.
+    """
+
+    name: str
+    code_bytes: int
+    frame_bytes: int | None
+    calls: tuple[str, ...]
+    has_indirect_call: bool = False
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """What an object holds, in bytes.
+
+    Attributes:
+        functions: by name, in the order of the file.
+        code_bytes: all executable sections, literal pools included.
+        weights_bytes: the section of the weights.
+        rodata_bytes: all other constants.
+        writable_bytes: data that the program may write: 0 in every bundle.
+        undefined: symbols that the linker must find elsewhere, sorted.
+    """
+
+    functions: Mapping[str, FunctionFacts]
+    code_bytes: int
+    weights_bytes: int
+    rodata_bytes: int
+    writable_bytes: int
+    undefined: tuple[str, ...]
+
+    def cycles(self) -> tuple[tuple[str, ...], ...]:
+        """Functions that call themselves, directly or through others, each with the way back to itself."""
+        found = []
+        for name in self.functions:
+            path = self._path(name, name, set())
+            if path:
+                found.append(path)
+        return tuple(found)
+
+    def stack_bound(self, name: str) -> int | None:
+        """The most stack that a call of the function takes, callees included; `None` when it cannot be known.
+
+        It cannot where a frame is not known, something outside of the object is called, or there is recursion.
+        """
+        return self._stack(name, ())
+
+    def _stack(self, name: str, callers: tuple[str, ...]) -> int | None:
+        function = self.functions.get(name)
+        if function is None or function.frame_bytes is None or function.has_indirect_call or name in callers:
+            return None
+        deepest = 0
+        for callee in function.calls:
+            below = self._stack(callee, (*callers, name))
+            if below is None:
+                return None
+            deepest = max(deepest, below)
+        return function.frame_bytes + deepest
+
+    def _path(self, name: str, goal: str, seen: set[str]) -> tuple[str, ...]:
+        """The calls from `name` to `goal`, both named; empty when there is no way."""
+        for callee in self.functions[name].calls:
+            if callee == goal:
+                return (name, goal)
+            if callee in self.functions and callee not in seen:
+                seen.add(callee)
+                if rest := self._path(callee, goal, seen):
+                    return (name, *rest)
+        return ()
+
+
+def inspect_object(data: bytes, weights_section: str = "") -> ObjectFacts:
+    """The facts about a relocatable object. Constants in `weights_section` count as weights."""
+    from elftools.elf.elffile import ELFFile
+
+    elf = ELFFile(io.BytesIO(data))
+    sizes = {"code": 0, "weights": 0, "rodata": 0, "writable": 0}
+    for section in elf.iter_sections():
+        flags = section["sh_flags"]
+        if not flags & _ALLOCATE:
+            continue
+        if flags & _EXECUTE:
+            kind = "code"
+        elif flags & _WRITE:
+            kind = "writable"
+        else:
+            kind = "weights" if section.name == weights_section else "rodata"
+        sizes[kind] += section["sh_size"]
+    table = cast("SymbolTableSection", next(elf.iter_sections("SHT_SYMTAB")))
+    undefined = sorted({s.name for s in table.iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name})
+    return ObjectFacts(
+        _functions(elf, table), sizes["code"], sizes["weights"], sizes["rodata"], sizes["writable"], tuple(undefined)
+    )
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function's place: `size` bytes at `start` of the section with this index."""
+
+    name: str
+    section: int
+    start: int
+    size: int
+
+
+def _functions(elf: ELFFile, table: SymbolTableSection) -> dict[str, FunctionFacts]:
+    places = [
+        _Function(
+            s.name, s["st_shndx"], s["st_value"] & ~1 if elf["e_machine"] == "EM_ARM" else s["st_value"], s["st_size"]
+        )
+        for s in table.iter_symbols()
+        if s["st_info"]["type"] == "STT_FUNC" and isinstance(s["st_shndx"], int)
+    ]
+    calls = dict(_relocated_calls(elf, table, places))
+    found = {}
+    for place in places:
+        frame = _frame(elf, table, place)
+        called = {site: name for (section, site), name in calls.items() if section == place.section}
+        inside = {site: n for site, n in called.items() if place.start <= site < place.start + place.size}
+        for call in frame.calls if frame is not None else ():
+            if call.site not in inside:
+                inside[call.site] = _at(places, place.section, call.target) or "?"
+        found[place.name] = FunctionFacts(
+            place.name,
+            place.size,
+            frame.bytes if frame is not None else None,
+            tuple(dict.fromkeys(inside[site] for site in sorted(inside))),
+            frame.has_indirect_call if frame is not None else False,
+        )
+    return found
+
+
+def _at(places: list[_Function], section: int, offset: int) -> str:
+    """The function that has the instruction at an offset; empty when none has."""
+    for place in places:
+        if place.section == section and place.start <= offset < place.start + place.size:
+            return place.name
+    return ""
+
+
+def _frame(elf: ELFFile, table: SymbolTableSection, place: _Function) -> Frame | None:
+    """The frame of a function; None where the instruction set is not read."""
+    code: bytes = elf.get_section(place.section).data()
+    ranges = list(_instruction_ranges(table, place))
+    match elf["e_machine"]:
+        case "EM_ARM":
+            return thumb_frame(code, ranges)
+        case "EM_RISCV":
+            return riscv_frame(code, ranges, elf.elfclass)
+        case "EM_AARCH64":
+            return aarch64_frame(code, ranges)
+    return None
+
+
+def _instruction_ranges(table: SymbolTableSection, place: _Function) -> Iterator[tuple[int, int]]:
+    """The parts of a function that are instructions: mapping symbols ($t, $x, $d) say where data begins and ends."""
+    marks = sorted(
+        (s["st_value"], s.name[:2] != "$d")
+        for s in table.iter_symbols()
+        if s.name[:2] in ("$t", "$x", "$a", "$d") and s["st_shndx"] == place.section
+    )
+    begin, is_code = place.start, True
+    end = place.start + place.size
+    for at, starts_code in marks:
+        if at <= place.start:
+            is_code = starts_code
+        elif at < end:
+            if is_code:
+                yield begin, at
+            begin, is_code = at, starts_code
+    if is_code:
+        yield begin, end
+
+
+def _relocated_calls(
+    elf: ELFFile, table: SymbolTableSection, places: list[_Function]
+) -> Iterator[tuple[tuple[int, int], str]]:
+    """Section, offset and name of what is called there, from the relocations of code."""
+    kinds = _CALLS.get(elf["e_machine"], frozenset())
+    for section in elf.iter_sections():
+        if section["sh_type"] not in ("SHT_REL", "SHT_RELA"):
+            continue
+        target: Section = elf.get_section(section["sh_info"])
+        if not target["sh_flags"] & _EXECUTE:
+            continue
+        for relocation in cast("RelocationSection", section).iter_relocations():
+            if relocation["r_info_type"] not in kinds:
+                continue
+            symbol = table.get_symbol(relocation["r_info_sym"])
+            home = symbol["st_shndx"]
+            if isinstance(home, int) and not elf.get_section(home)["sh_flags"] & _EXECUTE:
+                continue  # a constant, which x86 reaches by the same relocation
+            name = symbol.name
+            if symbol["st_info"]["type"] == "STT_SECTION":
+                # A local function: the addend says where it begins.
+                addend = relocation["r_addend"] if "r_addend" in relocation.entry else 0
+                name = _at(places, home, symbol["st_value"] + max(0, addend)) or "?"
+            yield (section["sh_info"], relocation["r_offset"]), name

@@ -70,9 +70,7 @@ class GraphParser(Scanner):
             elif self.accept("const"):
                 self.constant(body)
             elif self.accept("out"):
-                value = self.value(body)
-                self.expect("as")
-                body.graph.add_output(self.string("the name of the output in quotes"), value)
+                self.output(body)
             elif self.accept("source"):
                 body.source = self.string("a file name in quotes")
             else:
@@ -80,12 +78,23 @@ class GraphParser(Scanner):
                 self.fail(f"expected a statement, found {self.found()}", help=f"statements begin with {statements}")
         return body.graph
 
+    def output(self, body: _Body) -> None:
+        value = self.value(body)
+        self.expect("as")
+        offset = self.peek().offset
+        name = self.string("the name of the output in quotes")
+        if any(name == other for other, _ in body.graph.outputs):
+            self.fail(f'two outputs are named "{name}"', offset)
+        body.graph.add_output(name, value)
+
     def new_name(self, body: _Body) -> tuple[str, int]:
         """A name being declared, and where it stands."""
         offset = self.peek().offset
         name = self.value_name()
         if name in body.values:
             self.fail(f"%{name} is declared twice", offset)
+        if not name:
+            self.fail("a value has an empty name", offset)
         self.expect(":")
         return name, offset
 
@@ -111,6 +120,8 @@ class GraphParser(Scanner):
             if quant_name not in body.quants:
                 self.fail(f"there is no quantization {quant_name}", quant_offset)
             quant = body.quants[quant_name]
+            if not _TENSOR_TYPES[name].is_integer:
+                self.fail(f"{name} cannot be quantized", quant_offset)
             if quant.is_per_channel and not (0 <= quant.axis < len(shape) and shape[quant.axis] == len(quant.scales)):
                 tensor = f"a tensor of shape [{','.join(map(str, shape))}]"
                 self.fail(
@@ -142,7 +153,8 @@ class GraphParser(Scanner):
             self.fail(f"the quantization {name} is declared twice", offset)
         for word in ("=", "affine", "(", "scale", "="):
             self.expect(word)
-        scales = self.quant_numbers("f")
+        with np.errstate(over="ignore", under="ignore"):
+            scales = [float(np.float32(scale)) for scale in self.quant_numbers("f")]
         for word in (",", "zero", "="):
             self.expect(word)
         zeros = self.quant_numbers("i")
@@ -160,7 +172,7 @@ class GraphParser(Scanner):
             self.fail("a scale is not a positive number", offset)
         if not all(-(1 << 31) <= zero < 1 << 31 for zero in zeros):
             self.fail("a zero point is no 32-bit number", offset)
-        body.quants[name] = Quant(tuple(map(float, scales)), tuple(map(int, zeros)), axis)
+        body.quants[name] = Quant(tuple(scales), tuple(map(int, zeros)), axis)
 
     def quant_numbers(self, kind: str) -> list[float | int]:
         """One number, a list of them, or the hash of an array; `kind` "i" or "f" as in numpy."""

@@ -19,6 +19,7 @@ from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Graph, content_hash
 from luciole.graph.samples import Samples
 from luciole.graph.text import attribute_text, load_graph, parse_graph, print_graph, render_graph, save_graph
+from luciole.graph.verify import verify_graph
 from luciole.ir.quant import Quant
 from luciole.ir.types import DType
 from luciole.ops.conv import Conv2d
@@ -198,6 +199,11 @@ BAD = [
     ("grph g end", "expected 'graph', found 'grph'", 1, 1),
     (HEAD, "expected a statement, found the end of the file", 4, 1),
     (HEAD + "end end", "expected the end of the file, found 'end'", 4, 5),
+    (HEAD + '  in %"": f32[2]', "a value has an empty name", 4, 6),
+    (HEAD + '  out %x as "y"\n  out %x as "y"', 'two outputs are named "y"', 5, 13),
+    (HEAD + "  in %y: f32[2]:q", "f32 cannot be quantized", 4, 17),
+    (HEAD + "  quant r = affine(scale=1e-60, zero=0)", "a scale is not a positive number", 4, 9),
+    (HEAD + "  quant r = affine(scale=0x1.0p+200, zero=0)", "a scale is not a positive number", 4, 9),
     (HEAD + "  frob", "expected a statement, found 'frob'", 4, 3),
     (HEAD + "  in %x: f32[2]", "%x is declared twice", 4, 6),
     (HEAD + "  in %y: f16[2]", "unknown element type f16", 4, 10),
@@ -229,7 +235,7 @@ BAD = [
     (HEAD + "  %y: f32[2] = toy_relu(%z)", "%z is not declared before it is used", 4, 25),
     (HEAD + "  %y: f32[2] = frob(%x)", "there is no operator frob", 4, 16),
     (HEAD + "  %y: f32[3] = toy_relu(%x)", "toy_relu gives f32[2], declared f32[3]", 4, 3),
-    (HEAD + "  %y: f32[2]:q = toy_relu(%x)", "toy_relu gives f32[2], declared f32[2]:affine(scale=0.5, zero=0)", 4, 3),
+    (HEAD + "  in %z: i8[2]\n  %y: i8[2]:q = toy_relu(%z)", "toy_relu gives i8[2], declared i8[2]:affine(", 5, 3),
     (HEAD + "  %y: f32[2] = toy_relu(%x, %x)", "toy_relu takes 1 operands, before its attributes", 4, 29),
     (HEAD + "  %y: f32[2] = toy_relu()", "toy_relu does not take these operands and attributes: ", 4, 3),
     (HEAD + "  %y: f32[2] = toy_relu([%x])", "toy_relu does not take these operands and attributes: ", 4, 3),
@@ -322,7 +328,7 @@ def test_no_damage_to_a_text_leads_to_anything_but_a_compile_error(data: st.Data
         st.sampled_from(["", words[at][:-1], words[at - 1], "none", "[", "]", "-1", "%w", '"', "9e99"])
     )
     with contextlib.suppress(CompileError):
-        parse_graph(" ".join(words), rendered.arrays)
+        verify_graph(parse_graph(" ".join(words), rendered.arrays))
 
 
 # Files

@@ -305,8 +305,7 @@ CASES: dict[str, Mapping[str, ModelSpec]] = {
     | {f"{k}-of-beta-half": v for k, v in mapped("SOFTMAX", 1 / 256, -128, beta=0.5).items()},
     "RELU": mapped("RELU", 0.03, -100),
     "RELU6": mapped("RELU6", 0.05, -3),
-    "LOGISTIC": mapped("LOGISTIC", 1 / 256, -128)
-    | {"float-of-no-axes": single_operator("LOGISTIC", [floats()], [floats(name="y")])},
+    "LOGISTIC": mapped("LOGISTIC", 1 / 256, -128),
     "TANH": mapped("TANH", 1 / 128, 0),
     "LEAKY_RELU": mapped("LEAKY_RELU", 0.04, 10, alpha=0.25),
     "QUANTIZE": {
@@ -396,6 +395,13 @@ def test_names_and_quantization_are_those_of_the_file() -> None:
     assert op.quant is not None
     assert (op.quant.scale, op.quant.zero_point) == (float(np.float32(0.06)), 4)
     assert (op.location.file, op.location.node, op.location.kind) == ("one.tflite", "y", "CONV_2D")
+
+
+def test_tensors_without_axes() -> None:
+    graph = load_tflite(write_model(single_operator("LOGISTIC", [floats()], [floats(name="y")])), "scalar.tflite")
+    (y,) = interpret(graph, [np.array(0, np.float32)])
+    assert y.shape == ()
+    assert y == np.float32(0.5)
 
 
 def test_half_float_weights_are_widened() -> None:

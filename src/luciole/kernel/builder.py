@@ -155,6 +155,14 @@ class LoopBuilder:
         self.append(Define(register.variable, expr))
         return register
 
+    def define_all(self, names: tuple[str, str], values: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
+        """Registers for both values, but numbers stay numbers."""
+        first, second = (
+            self.define(name, value) if isinstance(value, Expr) else value
+            for name, value in zip(names, values, strict=True)
+        )
+        return first, second
+
     @contextmanager
     def loop(self, name: str, begin: Operand, end: Operand | None = None, step: int = 1) -> Iterator[Register]:
         """`with k.loop("i", n) as i` runs 0..n; `k.loop("i", a, b)` runs a..b."""

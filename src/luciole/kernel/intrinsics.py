@@ -48,6 +48,28 @@ def requantize_tflite_right(k: IntrinsicBuilder, accumulator: Expr, multiplier: 
     return (high + (cast(1, I32) << (right - 1)) + (high >> 31)) >> right
 
 
+@define_intrinsic("multiply_add_high", I32, a=I32, b=I32, addend=I32)
+def multiply_add_high(k: IntrinsicBuilder, a: Expr, b: Expr, addend: Expr) -> Expr:
+    """addend + a * b / 2**32, rounded to nearest, halves up: one instruction (SMMLAR) on cores with DSP extension."""
+    total = k.let("total", a.cast(I64) * b.cast(I64) + ((addend.cast(I64) << 32) + (1 << 31)))
+    return (total >> 32).cast(I32)
+
+
+@define_intrinsic("requantize_tflite_offset", I32, accumulator=I32, multiplier=I32, shift=I32, offset=I32)
+def requantize_tflite_offset(
+    k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Expr, offset: Expr
+) -> Expr:
+    """accumulator * multiplier * 2**(-shift - 32) + zero point, double rounding, for offset = 2 * zero point + 1.
+
+    Holds for |accumulator| < 2**30, 0 <= shift <= 21 and int8 zero points. The product of the doubled accumulator is
+    taken at bit 32 instead of 31. offset * 2**shift is zero point and rounding in one, below 2**30, so that sums stay
+    inside 32 bits. The accumulator's sign stands for that of the product, which may be zero: then both signs give the
+    zero point. The last shift by one is free where a saturation follows.
+    """
+    high = k.let("high", multiply_add_high(accumulator << 1, multiplier, offset << shift))
+    return ((high + (accumulator >> 31)) >> shift) >> 1
+
+
 @define_intrinsic("requantize_single", I32, accumulator=I32, multiplier=I32, shift=I32)
 def requantize_single(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Expr) -> Expr:
     """accumulator * multiplier * 2**(shift - 31) with one rounding, halves up; -31 <= shift <= 30."""

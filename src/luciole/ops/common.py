@@ -13,13 +13,20 @@ from luciole.ir.arithmetic import Multiplier, Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.builder import View
-from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum, minimum
-from luciole.kernel.intrinsics import high_multiply, requantize_single, requantize_tflite, requantize_tflite_right
+from luciole.kernel.core import Constant, Expr, Operand, binary, clamp, maximum, minimum
+from luciole.kernel.intrinsics import (
+    high_multiply,
+    requantize_single,
+    requantize_tflite,
+    requantize_tflite_offset,
+    requantize_tflite_right,
+)
 
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 
-#: Below this an accumulator may take the short requantization, see `requantize_tflite_right`.
-SHORT_ACCUMULATOR_LIMIT = 1 << 30
+#: Below this an accumulator, and up to this a right shift, may take the short requantization.
+#: See `requantize_tflite_offset`.
+SHORT_ACCUMULATOR_LIMIT, SHORT_SHIFT_LIMIT = 1 << 30, 22
 
 
 @dataclass(frozen=True)
@@ -117,11 +124,11 @@ class Requantizer:
 
     @property
     def is_short(self) -> bool:
-        """Whether `requantize_tflite_right` holds for every channel."""
+        """Whether `requantize_tflite_offset` holds for every channel."""
         return (
             self.rounding == "tflite"
             and self.accumulator_bound < SHORT_ACCUMULATOR_LIMIT
-            and all(-31 <= m.shift <= -1 for m in self.multipliers)
+            and all(-SHORT_SHIFT_LIMIT <= m.shift <= -1 for m in self.multipliers)
         )
 
     def arrays(self) -> dict[str, Array]:
@@ -131,7 +138,7 @@ class Requantizer:
         A channel with multiplier zero gives zero whatever its shift.
         """
         multiplier, shift = arithmetic.multiplier_arrays(self.multipliers)
-        return {"multiplier": multiplier, "shift": -shift if self.is_short else shift}
+        return {"multiplier": multiplier, "shift": -1 - shift if self.is_short else shift}
 
     def compute(self, accumulator: Array) -> Array:
         """The numpy meaning, channels on the last axis; the result is int64 within low..high."""
@@ -142,14 +149,15 @@ class Requantizer:
     def emit(self, accumulator: Expr, multiplier: Operand, shift: Operand) -> Expr:
         """The kernel expression: an `i32` within low..high."""
         if self.is_short:
-            scaled = requantize_tflite_right(accumulator, multiplier, shift)
-        else:
-            scaled = _scaled(accumulator, multiplier, shift, self.rounding)
-        return clamp(scaled + self.zero_point, self.low, self.high)
+            offset = 2 * self.zero_point + 1
+            return clamp(requantize_tflite_offset(accumulator, multiplier, shift, offset), self.low, self.high)
+        return clamp(_scaled(accumulator, multiplier, shift, self.rounding) + self.zero_point, self.low, self.high)
 
     def emit_constant(self, accumulator: Expr) -> Expr:
         """As `emit`, for one multiplier for all channels, as constants in the code."""
         (only,) = self.multipliers
+        if self.is_short:
+            return self.emit(accumulator, only.multiplier, -1 - only.shift)
         scaled = scaled_by(accumulator, only, self.rounding, self.accumulator_bound)
         return clamp(scaled + self.zero_point, self.low, self.high)
 
@@ -231,43 +239,6 @@ def centered(op: Operator, value: Value, element: Expr) -> Expr:
     return widened(element) - operand_quant(op, value).zero_point if is_int8(value) else element
 
 
-def weighted_requantizer(
-    op: Operator, x: Value, w: Value, b: Value | None, axis: int, activation: str, rounding: Rounding
-) -> Requantizer:
-    """The requantizer of a weighted sum whose output channels lie along `axis` of w; one multiplier a channel.
-
-    The accumulator's bound takes every input at its extreme: sum of |w| times the largest |x - zero point|, plus |b|.
-    """
-    quant, source, weights = result_quant(op), operand_quant(op, x), w.type.quant
-    channels = w.type.shape[axis]
-    if weights is None or any(weights.zero_points) or len(weights.scales) not in (1, channels):
-        raise op.error(f"int8 weights must be symmetric, with one scale or one for each of the {channels} channels")
-    if weights.is_per_channel and weights.axis != axis:
-        raise op.error(f"weights are quantized along axis {weights.axis}, output channels lie along axis {axis}")
-    scales = weights.scales if weights.is_per_channel else weights.scales * channels
-    multipliers = tuple(arithmetic.convolution_multiplier(source.scale, s, quant.scale, rounding) for s in scales)
-    low, high = arithmetic.activation_range(activation, quant.scale, quant.zero_point)
-    bound = accumulator_bound(op, w, b, source.zero_point, axis)
-    return Requantizer(multipliers, quant.zero_point, low, high, rounding, bound)
-
-
-def accumulator_bound(op: Operator, w: Value, b: Value | None, zero_point: int, axis: int) -> int:
-    """The largest magnitude that a weighted sum of int8 inputs can reach."""
-    weights = np.abs(constant_of(op, w, "w").astype(np.int64))
-    sums = weights.sum(axis=tuple(i for i in range(weights.ndim) if i != axis))
-    bias = 0 if b is None else np.abs(constant_of(op, b, "b").astype(np.int64))
-    largest = max(127 - zero_point, zero_point + 128)
-    return int((sums * largest + bias).max(initial=0))
-
-
-def folded_bias(op: Operator, w: Value, b: Value | None, zero_point: int, axis: int) -> Array:
-    """The int32 bias minus zero_point * (sum of the channel's weights), for sums that take inputs as they are."""
-    weights = constant_of(op, w, "w").astype(np.int64)
-    sums = weights.sum(axis=tuple(i for i in range(weights.ndim) if i != axis))
-    bias = 0 if b is None else constant_of(op, b, "b").astype(np.int64)
-    return arithmetic.wrap_int32(bias - zero_point * sums)
-
-
 def check_bias(op: Operator, b: Value | None, channels: int) -> None:
     """Raise `CompileError` when a bias does not have one element a channel."""
     if b is not None and b.type.shape != (channels,):
@@ -347,3 +318,12 @@ def looked_up(table: Array, x: Array) -> Array:
 def table_element(table: View, element: Expr) -> Expr:
     """The kernel expression of `looked_up`."""
     return table[element.cast(DType.INDEX) + 128]
+
+
+def lies_in(position: Expr, inner: range, size: int) -> Expr:
+    """Whether a position of 0..size lies in a range of it."""
+    above = position >= inner.start if inner.start > 0 else None
+    below = position < inner.stop if inner.stop < size else None
+    if above is None:
+        return below if below is not None else position >= 0
+    return above if below is None else binary("and", above, below)

@@ -17,6 +17,7 @@ from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
+from luciole.ops.weighted import WeightedSum
 
 
 @operator("conv2d")
@@ -63,33 +64,29 @@ class Conv2d(Operator):
 
     def compute(self, x: Array, w: Array, b: Array | None) -> Array:
         channels = w.shape[0]
-        if not common.is_int8(self.x):
-            patches = self.window.patches(x, 0.0)
-            flat = patches.reshape(*patches.shape[:3], -1) @ w.reshape(channels, -1).T
-            summed = flat + b if b is not None else flat
-            return common.float_activation_array(self.activation, summed).astype(np.float32)
-        zero = common.operand_quant(self, self.x).zero_point
-        patches = self.window.patches(x, zero)
-        centered = patches.reshape(*patches.shape[:3], -1).astype(np.int64) - zero
-        accumulator = common.exact_matmul(centered, w.reshape(channels, -1).T)
-        return self.requantizer().compute(accumulator + (0 if b is None else b)).astype(np.int8)
+        if common.is_int8(self.x):
+            zero = self.sums().zero_point
+            patches = self.window.patches(x, zero).astype(np.int64) - zero
+            flat = patches.reshape(*patches.shape[:3], -1)
+            return self.sums().compute(common.exact_matmul(flat, w.reshape(channels, -1).T))
+        patches = self.window.patches(x, 0.0)
+        total = patches.reshape(*patches.shape[:3], -1) @ w.reshape(channels, -1).T
+        return common.float_activation_array(self.activation, total if b is None else total + b).astype(np.float32)
+
+    def sums(self) -> WeightedSum:
+        """The sums over taps and channels, whose zero point can be in the bias where there is no padding."""
+        folds = not self.window.has_padding
+        return WeightedSum(self, self.x, self.w, self.b, 0, self.activation, self.rounding, folds)
 
     def requantizer(self) -> Requantizer:
-        """How the int32 sums become the result."""
-        return common.weighted_requantizer(self, self.x, self.w, self.b, 0, self.activation, self.rounding)
+        """How the int32 sums become the result, with the multipliers of the model; kernels may prefer `sums()`."""
+        return self.sums().requantizer
 
     def parameters(self) -> dict[str, Array]:
-        if not common.is_int8(self.x):
-            return {}
-        return self.requantizer().arrays() | {"bias": self._bias()}
-
-    def _bias(self) -> Array:
-        """The int32 bias; without padding the input's zero point is folded into it."""
-        zero = 0 if self.window.has_padding else common.operand_quant(self, self.x).zero_point
-        return common.folded_bias(self, self.w, self.b, zero, 0)
+        return self.sums().parameters()
 
     def kernel_operands(self) -> tuple[str, ...]:
-        return ("x", "w") if common.is_int8(self.x) or self.b is None else ("x", "w", "b")
+        return self.sums().operands()
 
     def kernel_shapes(self) -> dict[str, Shape]:
         return {"x": common.merged_columns(self.x.type.shape), "w": common.merged_columns(self.w.type.shape)}
@@ -98,22 +95,22 @@ class Conv2d(Operator):
         """A run of taps and channels is contiguous in x and in w; a few output channels share each input element."""
         batch, height, width, channels = v.y.shape
         in_height = self.x.type.shape[1]
-        tile = common.channel_tile(channels)
+        tile, sums = common.channel_tile(channels), self.sums()
         with k.loop("n", batch) as n, k.loop("oh", height) as oh, k.loop("ow", width) as ow:
             first, last = self.window.tap_bounds(0, oh, in_height)
             first_row, last_row = k.define("first_row", first, DType.INDEX), k.define("last_row", last, DType.INDEX)
             run = self._column_run(k, ow)
             with k.loop("oc", 0, channels, tile) as oc:
-                sums = [k.define(f"sum{j}", self._initial(v, oc + j)) for j in range(tile)]
+                totals = [k.define(f"sum{j}", sums.initial(v, oc + j)) for j in range(tile)]
                 with k.loop("kh", first_row, last_row) as kh:
                     row = k.define("row", oh * self.strides[0] - self.pads[0] + kh * self.dilations[0])
                     for x_begin, w_begin, count in run(k):
                         with k.loop("t", count) as t:
-                            value = self._centered(v.x[n, row, x_begin + t])
-                            for j, total in enumerate(sums):
+                            value = sums.term(v.x[n, row, x_begin + t])
+                            for j, total in enumerate(totals):
                                 total += value * common.widened(v.w[oc + j, kh, w_begin + t])
-                for j, total in enumerate(sums):
-                    v.y[n, oh, ow, oc + j] = self._finish(v, total, oc + j)
+                for j, total in enumerate(totals):
+                    v.y[n, oh, ow, oc + j] = sums.finish(v, total, oc + j)
 
     def _column_run(self, k: LoopBuilder, ow: Expr) -> ColumnRun:
         """Where the taps of one row lie in x and in w, as runs of (begin in x, begin in w, length)."""
@@ -136,23 +133,6 @@ class Conv2d(Operator):
         count = k.define("count", minimum(start + kernel_width, in_width) * channels - begin)
         w_begin = k.define("w_begin", begin - start * channels)
         return lambda _: iter([(begin, w_begin, count)])
-
-    def _initial(self, v: Views, channel: Expr) -> Operand:
-        if common.is_int8(self.x):
-            return v.bias[channel]
-        return common.float_zero() if self.b is None else v.b[channel]
-
-    def _centered(self, value: Expr) -> Expr:
-        """The input element as the sum needs it: minus the zero point where that is not in the bias."""
-        if not common.is_int8(self.x) or not self.window.has_padding:
-            return common.widened(value)
-        return common.widened(value) - common.operand_quant(self, self.x).zero_point
-
-    def _finish(self, v: Views, total: Expr, channel: Expr) -> Expr:
-        if not common.is_int8(self.x):
-            return common.float_activation(self.activation, total)
-        scaled = self.requantizer().emit(total, v.multiplier[channel], v.shift[channel])
-        return scaled.cast(DType.I8)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:

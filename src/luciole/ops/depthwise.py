@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel.builder import LoopBuilder, Register
-from luciole.kernel.core import Expr, Operand, binary
+from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
-from luciole.ops.common import Requantizer, Window
+from luciole.ops.common import Window
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
+from luciole.ops.weighted import WeightedSum
 
-#: Windows of up to so many taps are written out whole, larger ones row by row.
+#: Windows of up to so many taps are written out whole where they lie inside the input.
 UNROLLED_TAPS = 16
+#: So many taps of one row of the window may be written out, over all bodies.
+WRITTEN_TAPS = 40
+#: Windows of up to so many taps take two channels at a time.
+TINY_TAPS = 4
 
 
 @operator("depthwise_conv2d")
@@ -69,111 +76,113 @@ class DepthwiseConv2d(Operator):
         return self.infer().elements * kernel_height * kernel_width
 
     def compute(self, x: Array, w: Array, b: Array | None) -> Array:
-        is_int8 = common.is_int8(self.x)
-        zero = common.operand_quant(self, self.x).zero_point if is_int8 else 0
-        patches = self.window.patches(x, zero).astype("int64" if is_int8 else "float32") - zero
-        total = (patches.repeat(self.multiplier, axis=-1) * w[0]).sum(axis=(3, 4), dtype=patches.dtype)
-        if b is not None:
-            total = total + b
-        if not is_int8:
-            return common.float_activation_array(self.activation, total).astype("float32")
-        return self.requantizer().compute(total).astype("int8")
+        if common.is_int8(self.x):
+            zero = self.sums().zero_point
+            patches = self.window.patches(x, zero).astype(np.int64) - zero
+            return self.sums().compute((patches.repeat(self.multiplier, axis=-1) * w[0]).sum(axis=(3, 4)))
+        patches = self.window.patches(x, 0.0).repeat(self.multiplier, axis=-1)
+        total = (patches * w[0]).sum(axis=(3, 4), dtype=np.float32)
+        return common.float_activation_array(self.activation, total if b is None else total + b).astype(np.float32)
 
-    def requantizer(self) -> Requantizer:
-        """How the int32 sums become the result."""
-        return common.weighted_requantizer(self, self.x, self.w, self.b, 3, self.activation, self.rounding)
+    def sums(self) -> WeightedSum:
+        """The sums over taps, whose zero point can be in the bias where there is no padding."""
+        folds = not self.window.has_padding
+        return WeightedSum(self, self.x, self.w, self.b, 3, self.activation, self.rounding, folds)
 
     def parameters(self) -> dict[str, Array]:
-        if not common.is_int8(self.x):
-            return {}
-        zero = 0 if self.window.has_padding else common.operand_quant(self, self.x).zero_point
-        return self.requantizer().arrays() | {"bias": common.folded_bias(self, self.w, self.b, zero, 3)}
+        return self.sums().parameters()
 
     def kernel_operands(self) -> tuple[str, ...]:
-        return ("x", "w") if common.is_int8(self.x) or self.b is None else ("x", "w", "b")
+        return self.sums().operands()
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
-        """Pixels whose window lies inside x take a body without bounds, the others one that clamps its loops over taps.
+        """Columns whose windows reach over the same taps share a body in which those taps are written out.
 
-        The choice stands outside the loop over channels, which is innermost in the inner pixels' body when the window
-        is small, so that neighboring channels can be computed side by side.
+        The bodies go through the taps' rows in a loop that leaves out those outside x. Small windows that lie inside x
+        have one more body without any loop but that over channels, so that neighboring channels can be computed side by
+        side.
         """
         batch, height, width, _ = v.y.shape
         size = self.x.type.shape[1:3]
-        rows, columns = self.window.inner_range(0, size[0]), self.window.inner_range(1, size[1])
-        has_inner, has_border = rows and columns, rows != range(height) or columns != range(width)
-        with k.loop("n", batch) as n, k.loop("oh", height) as oh, k.loop("ow", width) as ow:
-            if not has_border:
-                self._inner(k, v, (n, oh, ow))
-            elif not has_inner:
-                self._border(k, v, (n, oh, ow))
-            else:
-                with k.if_(binary("and", _lies_in(oh, rows, height), _lies_in(ow, columns, width))):
-                    self._inner(k, v, (n, oh, ow))
-                with k.else_():
-                    self._border(k, v, (n, oh, ow))
-
-    def _inner(self, k: LoopBuilder, v: Views, pixel: tuple[Expr, Expr, Expr]) -> None:
-        """All channels of a pixel whose window lies inside x."""
-        n, oh, ow = pixel
         kernel_height, kernel_width = self.window.kernel
-        row = oh * self.strides[0] - self.pads[0]
-        column = ow * self.strides[1] - self.pads[1]
-        is_whole = kernel_height * kernel_width <= UNROLLED_TAPS
+        inner_rows = self.window.inner_range(0, size[0])
+        is_small = kernel_height * kernel_width <= UNROLLED_TAPS and bool(inner_rows)
+        with k.nest("n", batch, height) as (n, oh):
+            rows = k.define_all(("first_row", "last_row"), self.window.tap_bounds(0, oh, size[0]))
+            for columns, taps in self._column_ranges(width, size[1]):
+                with k.loop("ow", columns.start, columns.stop) as ow:
+                    pixel = (n, oh, ow)
+                    if not (is_small and taps == range(kernel_width)):
+                        self._pixel(k, v, pixel, rows, taps)
+                    elif inner_rows == range(height):
+                        self._pixel(k, v, pixel, range(kernel_height), taps)
+                    else:
+                        with k.if_(common.lies_in(oh, inner_rows, height)):
+                            self._pixel(k, v, pixel, range(kernel_height), taps)
+                        with k.else_():
+                            self._pixel(k, v, pixel, rows, taps)
 
-        def taps(kh: Operand) -> None:
-            for kw in range(kernel_width):
-                position = (n, row + kh * self.dilations[0], column + kw * self.dilations[1], c)
-                add(self._input(v, position), (0, kh, kw, oc))
-
-        def add(value: Expr, tap: tuple[Operand, ...]) -> None:
-            total.set(total + value * common.widened(v.w[tap]))
-
-        with k.nest("c", self.x.type.shape[3], self.multiplier) as (c, j):
-            oc = c * self.multiplier + j
-            total = k.define("sum", self._initial(v, oc))
-            if is_whole:
-                for kh in range(kernel_height):
-                    taps(kh)
+    def _column_ranges(self, width: int, in_width: int) -> list[tuple[range, range | None]]:
+        """Ranges of output columns that share a range of taps; no range of taps where the columns' bounds differ."""
+        ranges: list[tuple[range, range]] = []
+        for ow in range(width):
+            first, last = self.window.tap_bounds(1, ow, in_width)
+            assert isinstance(first, int) and isinstance(last, int)
+            taps = range(first, max(first, last))
+            if ranges and ranges[-1][1] == taps:
+                ranges[-1] = (range(ranges[-1][0].start, ow + 1), taps)
             else:
-                with k.loop("kh", kernel_height) as kh_register:
-                    taps(kh_register)
-            v.y[n, oh, ow, oc] = self._finish(v, total, oc)
+                ranges.append((range(ow, ow + 1), taps))
+        if sum(len(taps) for _, taps in ranges) <= WRITTEN_TAPS:
+            return [(columns, taps) for columns, taps in ranges]
+        inner = self.window.inner_range(1, in_width)
+        all_taps = range(self.window.kernel[1]) if self.window.kernel[1] <= WRITTEN_TAPS else None
+        parts = [(range(inner.start), None), (inner, all_taps), (range(inner.stop, width), None)]
+        return [(columns, taps) for columns, taps in parts if columns]
 
-    def _border(self, k: LoopBuilder, v: Views, pixel: tuple[Expr, Expr, Expr]) -> None:
-        """All channels of a pixel whose window leaves x."""
+    def _pixel(
+        self, k: LoopBuilder, v: Views, pixel: tuple[Expr, Expr, Expr], rows: Bounds, columns: range | None
+    ) -> None:
+        """All channels of a pixel over taps in some rows (written out for a `range`) and columns (a loop for None)."""
         n, oh, ow = pixel
-        size = self.x.type.shape[1:3]
-        bounds: list[tuple[Register, Register]] = []
-        for axis, position in ((0, oh), (1, ow)):
-            first, last = self.window.tap_bounds(axis, position, size[axis])
-            bounds.append((k.define("first", first, DType.INDEX), k.define("last", last, DType.INDEX)))
         row = k.define("row", oh * self.strides[0] - self.pads[0])
-        column = k.define("column", ow * self.strides[1] - self.pads[1])
-        with k.nest("c", self.x.type.shape[3], self.multiplier) as (c, j):
-            oc = c * self.multiplier + j
-            total = k.define("sum", self._initial(v, oc))
-            with k.loop("kh", *bounds[0]) as kh, k.loop("kw", *bounds[1]) as kw:
-                tap = (n, row + kh * self.dilations[0], column + kw * self.dilations[1], c)
-                total += self._input(v, tap) * common.widened(v.w[0, kh, kw, oc])
-            v.y[n, oh, ow, oc] = self._finish(v, total, oc)
+        column = ow * self.strides[1] - self.pads[1]
+        if columns is None:
+            column = k.define("column", column)
+            bounds = k.define_all(("first", "last"), self.window.tap_bounds(1, ow, self.x.type.shape[2]))
+        tile, sums = self._tile(), self.sums()
+        with k.nest("c", self.x.type.shape[3] // tile, self.multiplier) as (group, j):
+            channels = [group * tile + i for i in range(tile)]
+            outputs = [c * self.multiplier + j for c in channels]
+            totals = [k.define("sum", sums.initial(v, oc)) for oc in outputs]
 
-    def _input(self, v: Views, position: tuple[Expr, ...]) -> Expr:
-        """An input element as the sum needs it: minus the zero point where that is not in the bias."""
-        value = common.widened(v.x[position])
-        if not common.is_int8(self.x) or not self.window.has_padding:
-            return value
-        return value - common.operand_quant(self, self.x).zero_point
+            def add(kh: Operand, kw: Operand) -> None:
+                for c, oc, total in zip(channels, outputs, totals, strict=True):
+                    tap = (n, row + kh * self.dilations[0], column + kw * self.dilations[1], c)
+                    total += sums.term(v.x[tap]) * common.widened(v.w[0, kh, kw, oc])
 
-    def _initial(self, v: Views, channel: Expr) -> Operand:
-        if common.is_int8(self.x):
-            return v.bias[channel]
-        return common.float_zero() if self.b is None else v.b[channel]
+            def add_row(kh: Operand) -> None:
+                if columns is None:
+                    with k.loop("kw", *bounds) as kw_register:
+                        add(kh, kw_register)
+                else:
+                    for kw in columns:
+                        add(kh, kw)
 
-    def _finish(self, v: Views, total: Expr, channel: Expr) -> Expr:
-        if not common.is_int8(self.x):
-            return common.float_activation(self.activation, total)
-        return self.requantizer().emit(total, v.multiplier[channel], v.shift[channel]).cast(DType.I8)
+            if isinstance(rows, range):
+                for kh in rows:
+                    add_row(kh)
+            else:
+                with k.loop("kh", *rows) as kh_register:
+                    add_row(kh_register)
+            for oc, total in zip(outputs, totals, strict=True):
+                v.y[n, oh, ow, oc] = sums.finish(v, total, oc)
+
+    def _tile(self) -> int:
+        """Channels side by side: two where the window is so small that the loop over channels would count."""
+        kernel_height, kernel_width = self.window.kernel
+        is_tiny = kernel_height * kernel_width <= TINY_TAPS
+        return 2 if is_tiny and self.multiplier == 1 and self.x.type.shape[3] % 2 == 0 else 1
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
@@ -225,13 +234,7 @@ class DepthwiseConv2d(Operator):
         )
 
 
-def _lies_in(position: Expr, inner: range, size: int) -> Expr:
-    """Whether an output position of 0..size is one of the inner ones."""
-    above = position >= inner.start if inner.start > 0 else None
-    below = position < inner.stop if inner.stop < size else None
-    if above is None:
-        return below if below is not None else position >= 0
-    return above if below is None else binary("and", above, below)
+Bounds = range | tuple[Operand, Operand]
 
 
 @tflite("DEPTHWISE_CONV_2D")

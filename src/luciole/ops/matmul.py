@@ -15,11 +15,11 @@ from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.types import Array, DType, Shape, TensorType, broadcast_shapes
 from luciole.kernel.builder import LoopBuilder
-from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
 from luciole.ops.common import Requantizer
 from luciole.ops.reshape import Reshape
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank
+from luciole.ops.weighted import WeightedSum
 
 
 @operator("fully_connected")
@@ -52,26 +52,20 @@ class FullyConnected(Operator):
         return self.infer().elements * self.w.type.shape[1]
 
     def compute(self, x: Array, w: Array, b: Array | None) -> Array:
-        if not common.is_int8(self.x):
-            product = x @ w.T
-            total = product + b if b is not None else product
-            return common.float_activation_array(self.activation, total).astype(np.float32)
-        zero = common.operand_quant(self, self.x).zero_point
-        accumulator = common.exact_matmul(x.astype(np.int64) - zero, w.T)
-        return self.requantizer().compute(accumulator + (0 if b is None else b)).astype(np.int8)
+        if common.is_int8(self.x):
+            return self.sums().compute(common.exact_matmul(x.astype(np.int64) - self.sums().zero_point, w.T))
+        product = x @ w.T
+        return common.float_activation_array(self.activation, product if b is None else product + b).astype(np.float32)
 
-    def requantizer(self) -> Requantizer:
-        """How the int32 sums become the result."""
-        return common.weighted_requantizer(self, self.x, self.w, self.b, 0, self.activation, self.rounding)
+    def sums(self) -> WeightedSum:
+        """The sums of products; the zero point of x is in the bias."""
+        return WeightedSum(self, self.x, self.w, self.b, 0, self.activation, self.rounding, True)
 
     def parameters(self) -> dict[str, Array]:
-        if not common.is_int8(self.x):
-            return {}
-        zero = common.operand_quant(self, self.x).zero_point
-        return self.requantizer().arrays() | {"bias": common.folded_bias(self, self.w, self.b, zero, 0)}
+        return self.sums().parameters()
 
     def kernel_operands(self) -> tuple[str, ...]:
-        return ("x", "w") if common.is_int8(self.x) or self.b is None else ("x", "w", "b")
+        return self.sums().operands()
 
     def kernel_shapes(self) -> dict[str, Shape]:
         rows = math.prod(self.x.type.shape[:-1])
@@ -80,25 +74,15 @@ class FullyConnected(Operator):
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """A few outputs are summed side by side, so that each input element is loaded once for them."""
         rows, count = v.y.shape
-        tile = common.channel_tile(count)
+        tile, sums = common.channel_tile(count), self.sums()
         with k.loop("row", rows) as row, k.loop("n", 0, count, tile) as n:
-            sums = [k.define(f"sum{j}", self._initial(v, n + j)) for j in range(tile)]
+            totals = [k.define(f"sum{j}", sums.initial(v, n + j)) for j in range(tile)]
             with k.loop("k", v.x.shape[1]) as i:
-                value = common.widened(v.x[row, i])
-                for j, total in enumerate(sums):
+                value = sums.term(v.x[row, i])
+                for j, total in enumerate(totals):
                     total += value * common.widened(v.w[n + j, i])
-            for j, total in enumerate(sums):
-                v.y[row, n + j] = self._finish(v, total, n + j)
-
-    def _initial(self, v: Views, channel: Expr) -> Operand:
-        if common.is_int8(self.x):
-            return v.bias[channel]
-        return common.float_zero() if self.b is None else v.b[channel]
-
-    def _finish(self, v: Views, total: Expr, channel: Expr) -> Expr:
-        if not common.is_int8(self.x):
-            return common.float_activation(self.activation, total)
-        return self.requantizer().emit(total, v.multiplier[channel], v.shift[channel]).cast(DType.I8)
+            for j, total in enumerate(totals):
+                v.y[row, n + j] = sums.finish(v, total, n + j)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:

@@ -1,0 +1,156 @@
+"""The sum over constant weights that convolutions and fully connected layers share: how it begins and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from luciole.graph.core import Operator, Value, Views
+from luciole.ir import arithmetic
+from luciole.ir.arithmetic import Multiplier, Rounding
+from luciole.ir.types import Array, DType
+from luciole.kernel.core import Expr, Operand
+from luciole.ops import common
+from luciole.ops.common import Requantizer
+
+#: requantize(4 * v) with this multiplier is v, for every integer v of few bits.
+_QUARTER = Multiplier(1 << 30, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedSum:
+    """y = act(b[c] + sum of x * w[c]) for output channels c along `axis` of w, f32 or int8.
+
+    int8 weights are symmetric, with one scale or one for each channel; b is int32 in units of x.scale * w.scale. The
+    zero point of x is subtracted from each element, or from the bias beforehand where `folds_zero_point`, which needs
+    that all products are in every sum. Raises `CompileError` where quantizations do not fit.
+    """
+
+    op: Operator
+    x: Value
+    w: Value
+    b: Value | None
+    axis: int
+    activation: str
+    rounding: Rounding
+    folds_zero_point: bool
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the sum is one of integers."""
+        return common.is_int8(self.x)
+
+    @property
+    def channels(self) -> int:
+        """Number of output channels."""
+        return self.w.type.shape[self.axis]
+
+    @cached_property
+    def zero_point(self) -> int:
+        """The zero point of x."""
+        return common.operand_quant(self.op, self.x).zero_point
+
+    @cached_property
+    def weights(self) -> Array:
+        """int64 weights [channels, products of a sum]."""
+        data = common.constant_of(self.op, self.w, "w").astype(np.int64)
+        return np.moveaxis(data, self.axis, 0).reshape(self.channels, -1)
+
+    @cached_property
+    def bias(self) -> Array:
+        """int64 bias of each channel, without any zero point."""
+        if self.b is None:
+            return np.zeros(self.channels, np.int64)
+        return common.constant_of(self.op, self.b, "b").astype(np.int64)
+
+    @cached_property
+    def multipliers(self) -> tuple[Multiplier, ...]:
+        """The multiplier of each channel as the model has it."""
+        quant, source = common.result_quant(self.op), common.operand_quant(self.op, self.x)
+        weights = self.w.type.quant
+        if weights is None or any(weights.zero_points) or len(weights.scales) not in (1, self.channels):
+            raise self.op.error(
+                f"int8 weights must be symmetric, with one scale or one for each of the {self.channels} channels"
+            )
+        if weights.is_per_channel and weights.axis != self.axis:
+            raise self.op.error(
+                f"weights are quantized along axis {weights.axis}, output channels lie along axis {self.axis}"
+            )
+        scales = weights.scales if weights.is_per_channel else weights.scales * self.channels
+        return tuple(arithmetic.convolution_multiplier(source.scale, s, quant.scale, self.rounding) for s in scales)
+
+    def compute(self, accumulator: Array) -> Array:
+        """int8 results of accumulators without bias, channels on the last axis: the numpy meaning."""
+        return self.requantizer.compute(accumulator + self.bias).astype(np.int8)
+
+    @cached_property
+    def requantizer(self) -> Requantizer:
+        """From the sums with `bias` to results."""
+        return self._requantizer(self.multipliers, self.bias)
+
+    def _requantizer(self, multipliers: tuple[Multiplier, ...], bias: Array) -> Requantizer:
+        """The bound takes every input at its extreme: sum of |w| times the largest |x - zero point|, plus |bias|."""
+        quant = common.result_quant(self.op)
+        low, high = arithmetic.activation_range(self.activation, quant.scale, quant.zero_point)
+        reach = common.reach(common.operand_quant(self.op, self.x))
+        sums = np.abs(self.weights).sum(axis=1) * reach + np.abs(bias)
+        return Requantizer(multipliers, quant.zero_point, low, high, self.rounding, int(sums.max(initial=0)))
+
+    # For kernels
+
+    @cached_property
+    def _is_constant(self) -> Array:
+        """Which channels have no weight but zeros, so that their result is known."""
+        return np.asarray(~np.any(self.weights, axis=1))
+
+    @cached_property
+    def kernel_bias(self) -> Array:
+        """int64 bias of each channel for `kernel_requantizer`, no zero point in it.
+
+        It differs from `bias` in channels without weights: their results are found here, because biases and scales that
+        nothing bounds would keep kernels from short arithmetic.
+        """
+        results = self.compute(np.zeros(self.channels, np.int64)).astype(np.int64)
+        zero_point = common.result_quant(self.op).zero_point
+        return np.where(self._is_constant, 4 * (results - zero_point), self.bias)
+
+    @cached_property
+    def kernel_requantizer(self) -> Requantizer:
+        """From the sums with `kernel_bias` to results."""
+        pairs = zip(self.multipliers, self._is_constant, strict=True)
+        multipliers = tuple(_QUARTER if is_constant else multiplier for multiplier, is_constant in pairs)
+        return self._requantizer(multipliers, self.kernel_bias)
+
+    def operands(self) -> tuple[str, ...]:
+        """Names of the operands that a kernel reads."""
+        return ("x", "w") if self.is_int8 or self.b is None else ("x", "w", "b")
+
+    def parameters(self) -> dict[str, Array]:
+        """For int8 `channels`: bias, multiplier and shift of each channel, next to one another."""
+        if not self.is_int8:
+            return {}
+        bias = self.kernel_bias
+        if self.folds_zero_point:
+            bias = bias - self.zero_point * self.weights.sum(axis=1)
+        scaling = self.kernel_requantizer.arrays()
+        return {"channels": np.stack([arithmetic.wrap_int32(bias), scaling["multiplier"], scaling["shift"]], axis=1)}
+
+    def initial(self, v: Views, channel: Operand) -> Operand:
+        """What the sum of a channel begins with."""
+        if self.is_int8:
+            return v.channels[channel, 0]
+        return common.float_zero() if self.b is None else v.b[channel]
+
+    def term(self, element: Expr) -> Expr:
+        """An element of x as the sum needs it."""
+        value = common.widened(element)
+        return value if self.folds_zero_point or not self.is_int8 else value - self.zero_point
+
+    def finish(self, v: Views, total: Expr, channel: Operand) -> Expr:
+        """The result of a channel from its sum."""
+        if not self.is_int8:
+            return common.float_activation(self.activation, total)
+        multiplier, shift = v.channels[channel, 1], v.channels[channel, 2]
+        return self.kernel_requantizer.emit(total, multiplier, shift).cast(DType.I8)

@@ -1,0 +1,355 @@
+"""k x k convolution of int8 on cores with the DSP extension: three pixels by two output channels in registers.
+
+Weights are packed by pairs of channels, see `hilo`. For a row of output (a strip of it, where the whole would not fit
+the workspace) the input rows under the window are widened to pairs of 16 bits, 2 * (x - zero point) with zeros for
+padding, laid out column by column: [column][ky, channel]. So a window is a few contiguous runs, every pixel reads at a
+fixed offset, and with stride 1 the columns are shared: pixels + kw - 1 loads for kw taps of all pixels.
+
+Measured on Cortex-M4, executed instructions per multiplication: 0.93 to 1.0 for 3x3 with 16 to 64 channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.graph.core import Operator, Views
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType
+from luciole.kernel.builder import LoopBuilder, Register
+from luciole.kernel.core import Expr, Operand, maximum, minimum
+from luciole.ops.conv import Conv2d
+from luciole.targets.armv7em import hilo
+from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtab16, sxtb16
+from luciole.targets.base import Cost, KernelRecipe, kernel
+
+#: Pixels in one register tile.
+TILE_PIXELS = 3
+#: Taps (pairs of products for one pixel) in one turn of the inner loop, at most.
+UNROLLED_TAPS = 12
+#: The workspace of a strip of output columns stays below this many bytes, if a tile's columns do.
+WORKSPACE_LIMIT = 4096
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Sizes that the loops are made from."""
+
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    out_channels: int
+    kernel_height: int
+    kernel_width: int
+    #: Halves of one widened column: kernel_height * channels, rounded up to pairs.
+    column_halves: int
+    strip: int
+    strip_columns: int
+
+    @property
+    def column_bytes(self) -> int:
+        return 2 * self.column_halves
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of products in one column of a window."""
+        return self.column_halves // 2
+
+    @property
+    def by_words(self) -> bool:
+        """Whether four channels are widened at a time."""
+        return self.channels % 4 == 0
+
+
+@kernel("conv2d", DType.I8, needs={"dsp"})
+class ConvHiLo(KernelRecipe):
+    """Convolution with any window, stride and padding, without dilation."""
+
+    name = "hilo"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, Conv2d)
+        if op.dilations != (1, 1):
+            return "the window is dilated"
+        if op.w.data is None or (op.b is not None and op.b.data is None):
+            return "weights or bias are not constant"
+        return hilo.packing_problem(op.sums())
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        assert isinstance(op, Conv2d)
+        return {
+            "weights": _packed_weights(op),
+            "channels": hilo.channel_parameters(op.sums()),
+        }
+
+    def workspace_bytes(self, op: Operator) -> int:
+        assert isinstance(op, Conv2d)
+        shape = _shape(op)
+        return shape.strip_columns * shape.column_bytes
+
+    def alignments(self, op: Operator) -> dict[str, int]:
+        assert isinstance(op, Conv2d)
+        return {"x": 4} if _shape(op).by_words else {}
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops below."""
+        assert isinstance(op, Conv2d)
+        shape = _shape(op)
+        loads = TILE_PIXELS + shape.kernel_width - 1 if op.strides[1] == 1 else TILE_PIXELS * shape.kernel_width
+        per_pair = loads + shape.kernel_width * (2 + 2 * TILE_PIXELS)
+        turns = -(-shape.pairs * shape.kernel_width // UNROLLED_TAPS)
+        per_channels = shape.pairs * per_pair + 4 * turns + 14 * TILE_PIXELS + 14
+        tiles = shape.out_height * -(-shape.out_width // TILE_PIXELS)
+        widened = shape.out_height * shape.strip_columns * shape.column_halves * -(-shape.out_width // shape.strip)
+        pairs_of_channels = -(-shape.out_channels // 2)
+        instructions = op.result_types()[0].shape[0] * (
+            tiles * pairs_of_channels * per_channels + widened * (2 if shape.by_words else 5)
+        )
+        constants = 4 * pairs_of_channels * (shape.pairs * shape.kernel_width + hilo.PARAMETER_WORDS)
+        code = 2200 + 60 * UNROLLED_TAPS
+        return Cost(instructions, int(1.2 * instructions), code, constants, self.workspace_bytes(op))
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, Conv2d)
+        shape = _shape(op)
+        with k.loop("n", op.x.type.shape[0]) as n, k.loop("oh", shape.out_height) as oh:
+            image = k.define("image", n * (shape.height * shape.width * shape.channels))
+            line = k.define("line", (n * shape.out_height + oh) * (shape.out_width * shape.out_channels))
+            whole, rest = divmod(shape.out_width, shape.strip)
+            if whole == 1 and not rest:
+                _strip(k, op, shape, v, image, line, oh, 0, shape.strip)
+                return
+            with k.loop("strip", whole) as strip:
+                _strip(k, op, shape, v, image, line, oh, strip * shape.strip, shape.strip)
+            if rest:
+                _strip(k, op, shape, v, image, line, oh, whole * shape.strip, rest)
+
+
+def _shape(op: Conv2d) -> _Shape:
+    _, height, width, channels = op.x.type.shape
+    _, out_height, out_width, out_channels = op.result_types()[0].shape
+    kernel_height, kernel_width = op.window.kernel
+    column_halves = -(-kernel_height * channels // 2) * 2
+    fitting = (WORKSPACE_LIMIT // (2 * column_halves) - kernel_width) // op.strides[1] + 1
+    strip = out_width if fitting >= out_width else max(TILE_PIXELS, fitting // TILE_PIXELS * TILE_PIXELS)
+    strip = min(strip, out_width)
+    return _Shape(
+        height,
+        width,
+        channels,
+        out_height,
+        out_width,
+        out_channels,
+        kernel_height,
+        kernel_width,
+        column_halves,
+        strip,
+        (strip - 1) * op.strides[1] + kernel_width,
+    )
+
+
+def _packed_weights(op: Conv2d) -> Array:
+    """Words [pairs of channels][pairs within a column][kx], in the order in which columns are widened."""
+    shape = _shape(op)
+    weights = op.sums().weights.reshape(op.w.type.shape)
+    columns = weights.transpose(0, 2, 1, 3).reshape(shape.out_channels, shape.kernel_width, -1)
+    padding = shape.column_halves - columns.shape[2]
+    columns = np.pad(columns, ((0, 0), (0, 0), (0, padding)))
+    if shape.by_words:
+        order = np.arange(shape.column_halves).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1, 2)
+    else:
+        order = np.arange(shape.column_halves).reshape(-1, 2)
+    words = np.stack([hilo.packed_words(columns[:, kx], order) for kx in range(shape.kernel_width)], axis=2)
+    return np.ascontiguousarray(words)
+
+
+def _strip(
+    k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, image: Expr, line: Expr, oh: Expr, first: Operand, count: int
+) -> None:
+    """`count` output columns from `first` of one output row: widen the input under them, then all tiles."""
+    _widen(k, op, shape, v, image, oh, first, (count - 1) * op.strides[1] + shape.kernel_width)
+    columns = k.define("columns", v.workspace.address())
+    target = k.define("target", v.y.address(line + first * shape.out_channels))
+    step = TILE_PIXELS * op.strides[1] * shape.column_bytes
+    tiles, rest = divmod(count, TILE_PIXELS)
+    if tiles:
+        end = k.define("columns_end", v.workspace.address(tiles * step))
+        with k.repeat_while(lambda: columns.ne(end)):
+            _tile(k, op, shape, v, columns, target, TILE_PIXELS)
+            columns += step
+            target += TILE_PIXELS * shape.out_channels
+    if rest:
+        _tile(k, op, shape, v, columns, target, rest)
+
+
+def _widen(
+    k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, image: Expr, oh: Expr, first: Operand, columns: int
+) -> None:
+    """The input under some columns as doubled, centered halves; zeros outside of the input and behind an odd column."""
+    start = k.define("start", first * op.strides[1] - op.pads[1], DType.INDEX)
+    begin = k.define("begin", minimum(maximum(-start, 0), columns))
+    end = k.define("end", maximum(minimum(shape.width - start, columns), begin))
+    if shape.column_halves != shape.kernel_height * shape.channels:
+        with k.loop("c", columns) as c:
+            last = v.workspace.address(c * shape.column_bytes + shape.column_bytes - 2)
+            k.write(last, 0, 0, DType.I16)
+    with k.loop("ky", shape.kernel_height) as ky:
+        row = k.define("row", oh * op.strides[0] - op.pads[0] + ky)
+        slot = k.define("slot", ky * (2 * shape.channels))
+        inside = (row >= 0) if op.pads[0] else None
+        if op.pads[0] or op.pads[2]:
+            valid = k.define("valid", 1)
+            if inside is not None:
+                with k.if_(row < 0):
+                    valid.set(0)
+            if op.pads[2]:
+                with k.if_(row >= shape.height):
+                    valid.set(0)
+            with k.if_(valid.ne(0)):
+                _widen_row(k, op, shape, v, image, row, slot, (start, begin, end, columns))
+            with k.else_():
+                _clear(k, shape, v, slot, 0, columns)
+        else:
+            _widen_row(k, op, shape, v, image, row, slot, (start, begin, end, columns))
+
+
+def _widen_row(
+    k: LoopBuilder,
+    op: Conv2d,
+    shape: _Shape,
+    v: Views,
+    image: Expr,
+    row: Expr,
+    slot: Expr,
+    bounds: tuple[Expr, Expr, Expr, int],
+) -> None:
+    """One input row into its place in each column."""
+    start, begin, end, columns = bounds
+    if op.pads[1]:
+        _clear(k, shape, v, slot, 0, begin)
+    if op.pads[3] or op.pads[1]:
+        _clear(k, shape, v, slot, end, columns)
+    zero = op.sums().zero_point
+    offsets = k.define("offsets", hilo.doubled_offsets(zero))
+    with k.loop("c", begin, end) as c:
+        source = k.define("source", v.x.address(image + (row * shape.width + start + c) * shape.channels))
+        target = k.define("place", v.workspace.address(c * shape.column_bytes + slot))
+        if shape.by_words:
+            _widen_words(k, shape.channels, offsets, source, target)
+        else:
+            for channel in range(shape.channels) if shape.channels <= 4 else (None,):
+                if channel is not None:
+                    value = k.read(source, channel, DType.I8).cast(DType.I32)
+                    k.write(target, 2 * channel, ((value - zero) << 1).cast(DType.I16))
+                    continue
+                with k.loop("i", shape.channels) as i:
+                    value = k.read(source + i, 0, DType.I8).cast(DType.I32)
+                    k.write(target + i * 2, 0, ((value - zero) << 1).cast(DType.I16))
+
+
+def _widen_words(k: LoopBuilder, channels: int, offsets: Expr, source: Expr, target: Expr) -> None:
+    """A multiple of four channels, four at a time."""
+    unroll = next(u for u in (4, 2, 1) if (channels // 4) % u == 0)
+
+    def some(read: Expr, write: Expr) -> None:
+        for i in range(unroll):
+            word = k.define("word", k.read(read, 4 * i, DType.I32))
+            turned = rotated_by_8(word)
+            k.write(write, 8 * i, sxtab16(sxtab16(offsets, word), word), alignment=4)
+            k.write(write, 8 * i + 4, sxtab16(sxtab16(offsets, turned), turned), alignment=4)
+
+    if unroll == channels // 4:
+        some(source, target)
+        return
+    read, write = k.define("read", source), k.define("write", target)
+    stop = k.define("read_end", source + channels)
+    with k.repeat_while(lambda: read.ne(stop)):
+        some(read, write)
+        read += 4 * unroll
+        write += 8 * unroll
+
+
+def _clear(k: LoopBuilder, shape: _Shape, v: Views, slot: Expr, begin: Operand, end: Operand) -> None:
+    """Zeros in one row's place of some columns."""
+    with k.loop("c", begin, end) as c:
+        place = k.define("place", v.workspace.address(c * shape.column_bytes + slot))
+        if shape.by_words and shape.channels > 16:
+            with k.loop("i", 0, 2 * shape.channels, 8) as i:
+                k.write(place + i, 0, 0, alignment=4)
+                k.write(place + i, 4, 0, alignment=4)
+        elif shape.by_words:
+            for word in range(shape.channels // 2):
+                k.write(place, 4 * word, 0, alignment=4)
+        elif shape.channels <= 4:
+            for channel in range(shape.channels):
+                k.write(place, 2 * channel, 0, DType.I16)
+        else:
+            with k.loop("i", shape.channels) as i:
+                k.write(place + i * 2, 0, 0, DType.I16)
+
+
+def _tile(k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, columns: Expr, target: Expr, pixels: int) -> None:
+    """All output channels of a few pixels of one row."""
+    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
+    out = k.define("out", target)
+    requantizer = op.sums().kernel_requantizer
+    pairs, odd = divmod(shape.out_channels, 2)
+    if pairs:
+        out_end = k.define("out_end", target + 2 * pairs)
+        with k.repeat_while(lambda: out.ne(out_end)):
+            sums = hilo.start_sums(k, parameters, pixels)
+            _accumulate(k, op, shape, weights, columns, sums)
+            hilo.finish_sums(k, requantizer, parameters, out, shape.out_channels, sums)
+            parameters += 4 * hilo.PARAMETER_WORDS
+            out += 2
+    if odd:
+        sums = hilo.start_sums(k, parameters, pixels)
+        _accumulate(k, op, shape, weights, columns, sums)
+        hilo.finish_sums(k, requantizer, parameters, out, shape.out_channels, sums, channels=1)
+
+
+def _accumulate(
+    k: LoopBuilder,
+    op: Conv2d,
+    shape: _Shape,
+    weights: Register,
+    columns: Expr,
+    sums: tuple[list[Register], list[Register]],
+) -> None:
+    """The sums of one pair of channels; `weights` ends behind the pair's row."""
+    even, both = sums
+    pixels, taps = len(even), shape.kernel_width
+    most = max(1, UNROLLED_TAPS // taps)
+    unroll = next(u for u in range(most, 0, -1) if shape.pairs % u == 0)
+    inputs = k.define("inputs", columns)
+    end = k.define("weights_end", weights + 4 * shape.pairs * taps)
+
+    def turn() -> None:
+        for u in range(unroll):
+            loaded: dict[int, Register] = {}
+            for kx in range(taps):
+                k.fence()
+                for p in range(pixels):
+                    column = p * op.strides[1] + kx
+                    if column not in loaded:
+                        offset = column * shape.column_bytes + 4 * u
+                        # Alignment 2 keeps the compiler from pairing loads into LDRD, which does not pipeline.
+                        loaded[column] = k.define(f"x{column}", k.read(inputs, offset, DType.I32, 2))
+                word = k.define("word", k.read(weights, 4 * (u * taps + kx), DType.I32, 2))
+                low = k.define("low", sxtb16(word))
+                x = [loaded[p * op.strides[1] + kx] for p in range(pixels)]
+                for p in range(pixels):
+                    even[p].set(smlad(low, x[p], even[p]))
+                for p in range(pixels):
+                    both[p].set(smlad(word, x[p], both[p]))
+        inputs.set(inputs + 4 * unroll)
+        weights.set(weights + 4 * unroll * taps)
+
+    if unroll == shape.pairs:
+        turn()
+    else:
+        with k.repeat_while(lambda: weights.ne(end)):
+            turn()

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tflite
 
 from luciole.errors import CompileError
 from luciole.importers import load_model
-from support.tflite_writer import ModelSpec, OperatorSpec, SubgraphSpec, TensorSpec, single_operator, write_model
+from support.tflite_writer import (
+    ModelSpec,
+    OperatorSpec,
+    SubgraphSpec,
+    TensorSpec,
+    _Writer,
+    single_operator,
+    write_model,
+)
 
 
 def refusal(data: bytes, folder: Path, name: str = "model.tflite") -> tuple[str, int]:
@@ -187,6 +196,27 @@ def test_element_types_without_arithmetic(tmp_path: Path) -> None:
         "  --> model.tflite\n"
         "  help: supported are FLOAT32 and INT8, and integers for biases and indices; "
         "convert the model to one of these",
+        2,
+    )
+
+
+class _WriterOfSparseTensors(_Writer):
+    """Gives every tensor an empty table of sparsity."""
+
+    def tensor(self, tensor: TensorSpec) -> int:
+        tflite.SparsityParametersStart(self.builder)
+        table = tflite.SparsityParametersEnd(self.builder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tflite, "TensorAddIsVariable", lambda b, _: tflite.TensorAddSparsity(b, table))
+            return super().tensor(tensor)
+
+
+def test_sparse_tensors(tmp_path: Path) -> None:
+    spec = relu(TensorSpec("x", (1,), "f32"), TensorSpec("y", (1,), "f32"))
+    assert refusal(_WriterOfSparseTensors().model(spec), tmp_path) == (
+        'error[unsupported-sparsity]: 2 tensors stored sparsely: "x", "y"\n'
+        "  --> model.tflite\n"
+        "  help: convert again without sparse weights",
         2,
     )
 

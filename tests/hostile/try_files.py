@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 from luciole.errors import CompileError
+from luciole.graph.verify import verify_graph
 from luciole.importers import load_model
 
 
@@ -34,7 +35,7 @@ def mutate(data: bytes, edits: list[list[object]]) -> bytes:
 def outcome(path: Path) -> str:
     """What loading the file comes to."""
     try:
-        load_model(path)
+        verify_graph(load_model(path))
     except CompileError as error:
         if not error.diagnostics or not all(d.message for d in error.diagnostics) or error.exit_code not in (1, 2):
             return f"error without a text: {error!r}"

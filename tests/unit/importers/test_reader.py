@@ -12,7 +12,15 @@ from luciole.errors import CompileError
 from luciole.importers.tflite.model import TfliteModel
 from luciole.importers.tflite.reader import parse_model
 from luciole.ir.quant import Quant
-from support.tflite_writer import ModelSpec, OperatorSpec, SubgraphSpec, TensorSpec, single_operator, write_model
+from support.tflite_writer import (
+    ModelSpec,
+    OperatorSpec,
+    SubgraphSpec,
+    TensorSpec,
+    _Writer,
+    single_operator,
+    write_model,
+)
 
 tflite = pytest.importorskip("tflite", reason="the tflite package is not installed")
 
@@ -123,6 +131,42 @@ def test_constants_that_share_a_buffer_share_memory() -> None:
     assert b is not None
     assert np.shares_memory(a, b)
     assert b.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+class _WriterOfLargeFiles(_Writer):
+    """Writes buffers as files above 2 GiB have them: a place behind the tables. All are at MARK, to be replaced."""
+
+    MARK = 0x1122334455667788
+
+    def buffer(self, data: bytes) -> int:
+        tflite.BufferStart(self.builder)
+        if data:
+            tflite.BufferAddOffset(self.builder, self.MARK)
+            tflite.BufferAddSize(self.builder, len(data))
+        return int(tflite.BufferEnd(self.builder))
+
+
+def large_file(place: int | None) -> bytes:
+    """A model with a constant behind the tables; `place` is the offset that the file claims."""
+    values = np.array([1, 2, 3], np.float32)
+    w = TensorSpec("w", (3,), "f32", data=values)
+    spec = single_operator("ADD", [TensorSpec("x", (3,), "f32"), w], [TensorSpec("y", (3,), "f32")])
+    tables = _WriterOfLargeFiles().model(spec)
+    mark = _WriterOfLargeFiles.MARK.to_bytes(8, "little")
+    assert tables.count(mark) == 1
+    return tables.replace(mark, (len(tables) if place is None else place).to_bytes(8, "little")) + values.tobytes()
+
+
+def test_constants_behind_the_tables() -> None:
+    model = parse_model(large_file(None), "large.tflite")
+    assert model.tensors[1].data is not None
+    assert model.tensors[1].data.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("place", [1 << 20, (1 << 64) - 4, 1 << 63])
+def test_constants_behind_the_end_are_refused(place: int) -> None:
+    with pytest.raises(CompileError, match=r"buffers\[1\]\.offset points to bytes .* behind the end"):
+        parse_model(large_file(place), "large.tflite")
 
 
 def broken(tensor: TensorSpec) -> ModelSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from luciole.graph.core import Graph
@@ -14,6 +13,8 @@ from luciole.lower.plan import plan_memory
 from luciole.program.core import ARENA, Program
 from luciole.program.interpret import run_program
 from luciole.program.verify import verify_program
+
+DEFAULTS = LoweringOptions()
 
 
 def random_array(type: TensorType, random: np.random.Generator) -> Array:
@@ -41,7 +42,7 @@ def assert_same_outputs(found: dict[str, Array], expected: dict[str, Array]) -> 
             assert found[name].tobytes() == array.tobytes()
 
 
-def build(graph: Graph, target: str = "cortex-m4", options: LoweringOptions = LoweringOptions()) -> Program:
+def build(graph: Graph, target: str = "cortex-m4", options: LoweringOptions = DEFAULTS) -> Program:
     """The planned program, verified before and after planning."""
     program = lower(graph, find_target(target), options)
     verify_program(program)
@@ -53,7 +54,7 @@ def build(graph: Graph, target: str = "cortex-m4", options: LoweringOptions = Lo
 def check(
     graph: Graph,
     target: str = "cortex-m4",
-    options: LoweringOptions = LoweringOptions(),
+    options: LoweringOptions = DEFAULTS,
     *,
     use_kernels: bool = True,
     seeds: int = 2,

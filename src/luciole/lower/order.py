@@ -63,7 +63,8 @@ class Order:
 def order_operators(graph: Graph, *, keep_input: bool = False, keep_output: bool = False) -> int:
     """Reorder the operators so that fewer bytes are alive at the peak; gives the bytes gained, 0 when nothing changed.
 
-    Counts tensors in memory, views and results in place of operands as lowering makes them; not workspaces.
+    Counts tensors in memory, views and results in place of operands as lowering makes them; not workspaces. An output
+    that is kept is counted from the start, beside the operand that it may take over.
     """
     code = [op for op in graph.operators if not op.is_view]
     problem = order_problem(graph, keep_input=keep_input, keep_output=keep_output)

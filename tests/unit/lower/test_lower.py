@@ -33,7 +33,7 @@ def convolution(g: GraphBuilder, x: Value, channels: int, size: int, seed: int =
     shape = (channels, size, size, x.type.shape[3])
     w = g.constant(random.integers(-127, 128, shape).astype(np.int8), Quant.per_tensor(0.01), "w")
     b = g.constant(random.integers(-500, 500, channels).astype(np.int32), name="b")
-    return g.add(Conv2d(x, w, b, quant=QUANT, **attributes))  # type: ignore[arg-type]  # attributes of a convolution
+    return g.add(Conv2d(x, w, b, quant=QUANT, **attributes))
 
 
 def two_convolutions() -> Graph:

@@ -21,14 +21,12 @@ def fold_constants(graph: Graph, counter: RuleCounter) -> int:
     Outputs are left to be computed: an output is memory that the model writes.
     """
     changes = 0
-    index = 0
-    while index < len(graph.operators) and not counter.is_exhausted:
-        op = graph.operators[index]
-        if not _can_fold(graph, op):
-            index += 1
+    # Users of a folded value are replaced by new operators, but results keep their identity.
+    for results in [graph.results(op) for op in graph.operators if graph.results(op)]:
+        op = results[0].producer
+        if counter.is_exhausted or op is None or op not in graph or not _can_fold(graph, op):
             continue
         arrays = {value: value.data for value in op.operands if value.data is not None}
-        results = graph.results(op)
         for value, data in zip(results, compute_operator(op, arrays), strict=True):
             folded = graph.add_constant(data.copy(), value.type.quant, value.name)
             graph.redirect(value, folded)

@@ -1,8 +1,8 @@
 """Passes on small graphs: `tests/golden/passes/*.case`.
 
 A case has comments, the line `run: PASS...` (`within TOLERANCE` for float results that may differ), a graph as it
-prints, a line `----`, and the graph expected. Both graphs run on three random inputs and must agree. `--update` rewrites
-what is expected.
+prints, a line `----`, and the graph expected. Both graphs run on three random inputs and must agree. `--update`
+rewrites what is expected.
 """
 
 from __future__ import annotations

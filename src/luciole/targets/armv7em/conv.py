@@ -21,7 +21,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
-from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtab16, sxtb16
+from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtb16
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Pixels in one register tile.
@@ -232,25 +232,24 @@ def _widen_row(
         _clear(k, shape, v, slot, 0, begin)
     if op.pads[3] or op.pads[1]:
         _clear(k, shape, v, slot, end, columns)
-    zero = op.sums().zero_point
-    offsets = k.define("offsets", hilo.doubled_offsets(zero))
+    sums, scale = op.sums(), hilo.scale_of(op.sums())
+    offsets = k.define("offsets", hilo.widening_offsets(sums))
     with k.loop("c", begin, end) as c:
         source = k.define("source", v.x.address(image + (row * shape.width + start + c) * shape.channels))
         target = k.define("place", v.workspace.address(c * shape.column_bytes + slot))
         if shape.by_words:
-            _widen_words(k, shape.channels, offsets, source, target)
+            _widen_words(k, shape.channels, offsets, scale, source, target)
+        elif shape.channels <= 4:
+            for channel in range(shape.channels):
+                value = k.read(source, channel, DType.I8)
+                k.write(target, 2 * channel, hilo.widened_half(value, sums.zero_point, scale))
         else:
-            for channel in range(shape.channels) if shape.channels <= 4 else (None,):
-                if channel is not None:
-                    value = k.read(source, channel, DType.I8).cast(DType.I32)
-                    k.write(target, 2 * channel, ((value - zero) << 1).cast(DType.I16))
-                    continue
-                with k.loop("i", shape.channels) as i:
-                    value = k.read(source + i, 0, DType.I8).cast(DType.I32)
-                    k.write(target + i * 2, 0, ((value - zero) << 1).cast(DType.I16))
+            with k.loop("i", shape.channels) as i:
+                value = k.read(source + i, 0, DType.I8)
+                k.write(target + i * 2, 0, hilo.widened_half(value, sums.zero_point, scale))
 
 
-def _widen_words(k: LoopBuilder, channels: int, offsets: Expr, source: Expr, target: Expr) -> None:
+def _widen_words(k: LoopBuilder, channels: int, offsets: Expr, scale: int, source: Expr, target: Expr) -> None:
     """A multiple of four channels, four at a time."""
     unroll = next(u for u in (4, 2, 1) if (channels // 4) % u == 0)
 
@@ -258,8 +257,8 @@ def _widen_words(k: LoopBuilder, channels: int, offsets: Expr, source: Expr, tar
         for i in range(unroll):
             word = k.define("word", k.read(read, 4 * i, DType.I32))
             turned = rotated_by_8(word)
-            k.write(write, 8 * i, sxtab16(sxtab16(offsets, word), word), alignment=4)
-            k.write(write, 8 * i + 4, sxtab16(sxtab16(offsets, turned), turned), alignment=4)
+            k.write(write, 8 * i, hilo.widened_pair(word, offsets, scale), alignment=4)
+            k.write(write, 8 * i + 4, hilo.widened_pair(turned, offsets, scale), alignment=4)
 
     if unroll == channels // 4:
         some(source, target)
@@ -295,20 +294,20 @@ def _tile(k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, columns: Expr, ta
     """All output channels of a few pixels of one row."""
     weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
     out = k.define("out", target)
-    requantizer = op.sums().kernel_requantizer
+    weighted = op.sums()
     pairs, odd = divmod(shape.out_channels, 2)
     if pairs:
         out_end = k.define("out_end", target + 2 * pairs)
         with k.repeat_while(lambda: out.ne(out_end)):
             sums = hilo.start_sums(k, parameters, pixels)
             _accumulate(k, op, shape, weights, columns, sums)
-            hilo.finish_sums(k, requantizer, parameters, out, shape.out_channels, sums)
+            hilo.finish_sums(k, weighted, parameters, out, shape.out_channels, sums)
             parameters += 4 * hilo.PARAMETER_WORDS
             out += 2
     if odd:
         sums = hilo.start_sums(k, parameters, pixels)
         _accumulate(k, op, shape, weights, columns, sums)
-        hilo.finish_sums(k, requantizer, parameters, out, shape.out_channels, sums, channels=1)
+        hilo.finish_sums(k, weighted, parameters, out, shape.out_channels, sums, channels=1)
 
 
 def _accumulate(

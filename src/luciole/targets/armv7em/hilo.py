@@ -17,11 +17,11 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, clamp
 from luciole.ops.common import Requantizer
 from luciole.ops.weighted import WeightedSum
-from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar
+from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar, sxtab16
 
 #: Words of parameters for a pair of channels: two biases, then multiplier, rounding constant and shift of each.
 PARAMETER_WORDS = 8
-#: The doubled sum of an odd channel stands 8 bits higher in its register.
+#: The sum of an odd channel stands 8 bits higher in its register.
 ODD_SUM_LIMIT = 1 << 23
 #: The five-instruction requantization holds for right shifts in this range.
 MINIMUM_RIGHT_SHIFT, MAXIMUM_RIGHT_SHIFT = 1, 23
@@ -32,21 +32,31 @@ def packing_problem(sums: WeightedSum) -> str:
 
     The bound takes every input at its extreme.
     """
-    requantizer, weights, bias = sums.kernel_requantizer, sums.weights, sums.kernel_bias
+    requantizer, weights = sums.kernel_requantizer, sums.weights
     if requantizer.rounding != "tflite":
         return f"rounding is {requantizer.rounding}"
     if any(not MINIMUM_RIGHT_SHIFT <= -m.shift <= MAXIMUM_RIGHT_SHIFT for m in requantizer.multipliers):
         return "a channel's shift is outside 1..23 to the right"
     if 2 * requantizer.accumulator_bound >= 1 << 31:
         return "twice a sum may exceed 32 bits"
-    reach = max(127 - sums.zero_point, sums.zero_point + 128)
-    odd = 2 * (reach * np.abs(weights[1::2]).sum(axis=1) + np.abs(bias[1::2]))
-    if int(odd.max(initial=0)) >= ODD_SUM_LIMIT:
+    if _largest_odd_sum(sums) >= ODD_SUM_LIMIT:
         return "a sum may exceed 23 bits"
     even = weights[0::2][: len(weights) // 2]
     if np.any((weights[1::2] == -128) & (even < 0)):
         return "a pair of weights does not fit a halfword"
     return ""
+
+
+def _largest_odd_sum(sums: WeightedSum) -> int:
+    """The largest magnitude that the sum of an odd channel can reach, every input at its extreme."""
+    reach = max(127 - sums.zero_point, sums.zero_point + 128)
+    magnitudes = reach * np.abs(sums.weights[1::2]).sum(axis=1) + np.abs(sums.kernel_bias[1::2])
+    return int(magnitudes.max(initial=0))
+
+
+def scale_of(sums: WeightedSum) -> int:
+    """2 where sums are kept doubled, as SMMLAR wants them; 1 where twice an odd sum could exceed 23 bits."""
+    return 2 if 2 * _largest_odd_sum(sums) < ODD_SUM_LIMIT else 1
 
 
 def pair_rows(values: Array) -> Array:
@@ -66,25 +76,37 @@ def packed_words(weights: Array, order: Array) -> Array:
 
 
 def channel_parameters(sums: WeightedSum) -> Array:
-    """Words [pairs of channels, 8]: doubled bias of the even channel, packed bias of both, (multiplier, rounding,
+    """Words [pairs of channels, 8]: scaled bias of the even channel, packed bias of both, (multiplier, rounding,
     shift) twice.
 
     The rounding constant is (2 * zero point + 1) * 2**(shift - 1): half of the last place, and the zero point above it.
     """
-    requantizer, doubled = sums.kernel_requantizer, 2 * pair_rows(sums.kernel_bias)
+    requantizer, bias = sums.kernel_requantizer, scale_of(sums) * pair_rows(sums.kernel_bias)
     multiplier, shift = multiplier_arrays(requantizer.multipliers)
     right = -shift.astype(np.int64)
     rounding = (2 * requantizer.zero_point + 1) << (right - 1)
     triples = pair_rows(np.stack([multiplier.astype(np.int64), rounding, right], axis=1)).reshape(-1, 6)
-    packed = np.concatenate([doubled[0::2, None], (256 * doubled[1::2] + doubled[0::2])[:, None], triples], axis=1)
+    packed = np.concatenate([bias[0::2, None], (256 * bias[1::2] + bias[0::2])[:, None], triples], axis=1)
     return np.ascontiguousarray(packed.astype(np.uint64).astype(np.uint32).view(np.int32))
 
 
-def doubled_offsets(zero_point: int) -> int:
-    """-2 * zero point in both halves of a word, as a signed number: what SXTAB16 adds while widening."""
-    half = (-2 * zero_point) & 0xFFFF
+def widening_offsets(sums: WeightedSum) -> int:
+    """-zero point, scaled, in both halves of a word, as a signed number: what SXTAB16 adds while widening."""
+    half = (-scale_of(sums) * sums.zero_point) & 0xFFFF
     word = half | (half << 16)
     return word - (1 << 32) if word >= 1 << 31 else word
+
+
+def widened_pair(word: Expr, offsets: Expr, scale: int) -> Expr:
+    """Bytes 0 and 2 of a word as centered, scaled halves."""
+    once = sxtab16(offsets, word)
+    return sxtab16(once, word) if scale == 2 else once
+
+
+def widened_half(value: Expr, zero_point: int, scale: int) -> Expr:
+    """One int8 as a centered, scaled half."""
+    centered = value.cast(DType.I32) - zero_point
+    return (centered << 1 if scale == 2 else centered).cast(DType.I16)
 
 
 def start_sums(k: LoopBuilder, parameters: Expr, pixels: int) -> tuple[list[Register], list[Register]]:
@@ -96,7 +118,7 @@ def start_sums(k: LoopBuilder, parameters: Expr, pixels: int) -> tuple[list[Regi
 
 def finish_sums(
     k: LoopBuilder,
-    requantizer: Requantizer,
+    weighted: WeightedSum,
     parameters: Expr,
     out: Expr,
     stride: int,
@@ -105,14 +127,15 @@ def finish_sums(
 ) -> None:
     """Requantize and store the results of a pair of channels (or of its even one), pixels `stride` bytes apart."""
     even, both = sums
+    requantizer, doubling = weighted.kernel_requantizer, 2 // scale_of(weighted) - 1
     k.fence()
     for channel in range(channels):
         multiplier = k.define("multiplier", k.read(parameters, 8 + 12 * channel, DType.I32))
         rounding = k.define("rounding", k.read(parameters, 12 + 12 * channel, DType.I32))
         right = k.define("right", k.read(parameters, 16 + 12 * channel, DType.I32))
         for p in range(len(even)):
-            total: Expr = even[p] if channel == 0 else k.define("odd", (both[p] - even[p]) >> 8)
-            value = requantized(requantizer, total, multiplier, rounding, right)
+            total = even[p] << doubling if channel == 0 else (both[p] - even[p]) >> 8 << doubling
+            value = requantized(requantizer, k.define("total", total), multiplier, rounding, right)
             k.write(out, p * stride + channel, value.cast(DType.I8))
 
 

@@ -16,7 +16,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
-from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtab16, sxtb16
+from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtb16
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Pixels in one register tile; the accumulators of two channels for them, the inputs, the weights and the pointers fill
@@ -98,15 +98,16 @@ def _pixel_group(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, target: Exp
     with k.repeat_while(lambda: out.ne(out_end)):
         sums = hilo.start_sums(k, parameters, pixels)
         _accumulate(k, v, weights, row_bytes, *sums)
-        hilo.finish_sums(k, op.sums().kernel_requantizer, parameters, out, channels, sums)
+        hilo.finish_sums(k, op.sums(), parameters, out, channels, sums)
         parameters += 4 * hilo.PARAMETER_WORDS
         out += 2
 
 
 def _widen(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, pixels: int) -> None:
-    """The pixels' inputs as pairs of halves, 2 * (x - zero point), interleaved by pixel, into the workspace."""
+    """The pixels' inputs as pairs of centered halves, interleaved by pixel, into the workspace."""
     in_channels = op.x.type.shape[3]
-    base = k.define("offsets", hilo.doubled_offsets(op.sums().zero_point))
+    scale = hilo.scale_of(op.sums())
+    base = k.define("offsets", hilo.widening_offsets(op.sums()))
     unroll = next(u for u in (4, 2, 1) if (in_channels // 4) % u == 0)
     read, write = k.define("read", source), k.define("write", v.workspace.address())
     end = k.define("read_end", source + in_channels)
@@ -114,9 +115,8 @@ def _widen(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, pixels: int) -> N
         for i in range(unroll):
             for p in range(pixels):
                 word = k.define("word", k.read(read, 4 * i + p * in_channels, DType.I32))
-                low = sxtab16(sxtab16(base, word), word)
-                turned = rotated_by_8(word)
-                high = sxtab16(sxtab16(base, turned), turned)
+                low = hilo.widened_pair(word, base, scale)
+                high = hilo.widened_pair(rotated_by_8(word), base, scale)
                 k.write(write, 4 * (pixels * 2 * i + p), low, alignment=4)
                 k.write(write, 4 * (pixels * (2 * i + 1) + p), high, alignment=4)
         read += 4 * unroll

@@ -33,7 +33,7 @@ class Concat(Operator):
         for x in self.xs:
             if x.type.dtype is not first.dtype or x.type.quant != first.quant:
                 raise self.error("operands must have one element type and quantization", "unsupported-types")
-            if _without(x.type.shape, self.axis) != _without(first.shape, self.axis):
+            if x.type.rank != first.rank or _without(x.type.shape, self.axis) != _without(first.shape, self.axis):
                 raise self.error(f"operands must have equal shapes but for axis {self.axis}")
         shape = list(first.shape)
         shape[self.axis] = sum(x.type.shape[self.axis] for x in self.xs)

@@ -531,6 +531,12 @@ def test_what_a_rule_does_not_support(spec: ModelSpec, message: str) -> None:
             "operand 0 of AVERAGE_POOL_2D has 2 dimensions; it must have 4",
         ),
         (
+            single_operator(
+                "CONCATENATION", [floats(1, 2), floats(1, name="b")], [floats(1, 4, name="y")], {"axis": 1}
+            ),
+            "operands must have equal shapes but for axis 1",
+        ),
+        (
             single_operator("PAD", [floats(4), integers(1)], [floats(5, name="y")]),
             "PAD of 1 dimensions has 1 widths",
         ),

@@ -5,6 +5,7 @@ A `.program` file is user input: whatever is wrong with it becomes a `CompileErr
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import NoReturn, TypeVar, get_args
@@ -35,11 +36,10 @@ def parse_program(text: str, constants: Mapping[str, Array] | None = None, file:
     operators and intrinsics whose modules have been imported.
     """
     starts = [match.start() for match in _KERNEL_PART.finditer(text)]
-    ends = [*starts[1:], len(text)]
-    head = text[: starts[0]] if starts else text
-    parser = _ProgramParser(head, constants or {}, file)
+    parts = list(itertools.pairwise([*starts, len(text)]))
+    parser = _ProgramParser(text[: starts[0]] if starts else text, constants or {}, file)
     kernels: dict[str, Kernel] = {}
-    for start, end in zip(starts, ends, strict=True):
+    for start, end in parts:
         # Empty lines in front keep the line numbers of messages.
         kernel = parse_kernel("\n" * text.count("\n", 0, start) + text[start:end], file)
         if kernel.name in kernels:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,25 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from luciole.bundle import Bundle, ModelIdentity
+from luciole.crash import write_crash_folder
 from luciole.emit.entry import c_identifier
-from luciole.errors import EXIT_BUDGET, CompileError, InternalError, LucioleError
+from luciole.errors import EXIT_BUDGET, CompileError, InternalError, ToolError
 from luciole.graph.core import Graph
-from luciole.graph.text import render_graph
+from luciole.graph.text import save_graph
 from luciole.importers.files import read_file
 from luciole.ir.target import find_target
 from luciole.lower.lower import LoweringOptions
 from luciole.options import Options
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.program.core import Program
-from luciole.program.text import render_program
+from luciole.program.text import render_program, save_program
 from luciole.program.verify import verify_program
 
 #: The stages in order; `--to` and `--from` name one of them.
 STAGES = ("import", "optimize", "lower", "plan", "schedule", "bundle")
+
+#: The stages that give a graph; those behind them give programs.
+GRAPH_STAGES = ("import", "optimize")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +40,7 @@ T = TypeVar("T")
 class StageReached(Exception):
     """The stage that the user wanted to see is done; `value` is what it made."""
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: Graph | Program) -> None:
         super().__init__("stage reached")
         self.value = value
 
@@ -47,11 +50,19 @@ class Resume:
     """Start behind a stage, with what it made."""
 
     stage: str
-    value: object
+    value: Graph | Program
 
 
 class Compilation:
-    """Runs stages: `run("plan", plan_memory, program)`. As a context it shows the time table at the end, when asked to."""
+    """Runs stages: `run("plan", plan_memory, program)`. As a context it shows the times at the end, when asked to.
+
+    Attributes:
+        source: the file to compile.
+        options: what the user asks for; `lowering` is the part of it that lowering reads.
+        target: the core or machine.
+        identity: the model's names and hash.
+        passes: what graph passes report to.
+    """
 
     def __init__(
         self,
@@ -59,19 +70,21 @@ class Compilation:
         options: Options,
         developer: DeveloperOptions = DeveloperOptions(),
         *,
+        identity: ModelIdentity | None = None,
         stop_after: str = "",
         resume: Resume | None = None,
     ) -> None:
         self.source = source
         self.options = options
-        self.passes = PassContext(developer, sys.stderr.write)
         self.target = find_target(options.target)
-        self.identity = identify(source, options.name)
+        self.identity = identity or identify(source, options.name)
         self.lowering = LoweringOptions(options.use_recipes, options.keep_input, options.keep_output)
+        self.passes = PassContext(developer, sys.stderr.write)
         self._developer = developer
         self._stop_after = stop_after
         self._resume = resume
-        self._latest: object = None
+        self._latest: Graph | Program | None = resume.value if resume is not None else None
+        self._latest_stage = resume.stage if resume is not None else ""
 
     def __enter__(self) -> Compilation:
         return self
@@ -88,9 +101,10 @@ class Compilation:
             result: Any = self._resume.value
         else:
             result = self._guarded(stage, function, *args, **kwargs)
-        self._latest = result
-        if stage == self._stop_after:
-            raise StageReached(result)
+        if isinstance(result, Graph | Program):
+            self._latest, self._latest_stage = result, stage
+            if stage == self._stop_after:
+                raise StageReached(result)
         return result  # type: ignore[no-any-return]  # a resumed stage gives what was read from its file
 
     def _guarded(self, stage: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -99,48 +113,44 @@ class Compilation:
                 result = function(*args, **kwargs)
                 self._look_at(stage, result)
             return result
-        except (
-            InternalError,
-            AssertionError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            folder = self._write_reproducer(stage, error)
-            message = f"stage {stage} failed: {type(error).__name__}: {error}\n  reproducer: {folder}"
-            raise InternalError(message) from error
+        except (CompileError, ToolError, MemoryError):
+            raise
+        except Exception as error:
+            folder = write_crash_folder(error, self._context(stage), self._save_latest)
+            problem = f"stage {stage} failed: {type(error).__name__}: {error}\n  reproducer: {folder}"
+            raise InternalError(problem) from error
 
     def _look_at(self, stage: str, result: object) -> None:
         """Verify a stage's result and show it to whom it may concern."""
         if isinstance(result, Graph):
             self.passes.observe_graph(stage, result)
         elif isinstance(result, Program):
+            program = result
             if self._developer.verify != "off":
-                verify_program(result)
+                verify_program(program)
             self.passes.observe(
-                "program", stage, lambda: render_program(result).text, lambda: render_program(result).arrays
+                "program", stage, lambda: render_program(program).text, lambda: render_program(program).arrays
             )
 
-    def _write_reproducer(self, stage: str, error: BaseException) -> str:
-        """A folder with the traceback, the command and the last intermediate text; its name is a hash of the traceback."""
-        trace = "".join(traceback.format_exception(error))
-        folder = Path(f"luciole-crash-{hashlib.sha256(trace.encode()).hexdigest()[:8]}")
-        try:
-            folder.mkdir(exist_ok=True)
-            (folder / "traceback.txt").write_text(trace, encoding="utf-8")
-            (folder / "command.txt").write_text(
-                " ".join(sys.argv) + f"\nstage {stage}\n{self.options}\n", encoding="utf-8"
-            )
-            if isinstance(self._latest, Graph):
-                (folder / "before.graph").write_text(render_graph(self._latest).text, encoding="utf-8")
-            elif isinstance(self._latest, Program):
-                (folder / "before.program").write_text(render_program(self._latest).text, encoding="utf-8")
-        except (OSError, LucioleError) as problem:
-            return f"could not be written whole to {folder}: {problem}"
-        return f"{folder}/"
+    # Reproducers
+
+    def _context(self, stage: str) -> str:
+        """What a reproducer says beside the command."""
+        lines = [f"stage {stage} of {self.source}", str(self.options)]
+        if self._latest is not None:
+            text = self._before(Path())
+            lines.append(f"again from before that stage: luciole compile --from {self._latest_stage} {text}")
+        return "\n".join(lines) + "\n"
+
+    def _before(self, folder: Path) -> Path:
+        return folder / ("before.graph" if isinstance(self._latest, Graph) else "before.program")
+
+    def _save_latest(self, folder: Path) -> None:
+        """The last intermediate form, as a file that `--from` reads."""
+        if isinstance(self._latest, Graph):
+            save_graph(self._latest, self._before(folder))
+        elif isinstance(self._latest, Program):
+            save_program(self._latest, self._before(folder))
 
     # Budgets
 
@@ -151,9 +161,9 @@ class Compilation:
             return
         raise CompileError.of(
             "does-not-fit",
-            f"the arena needs {needed} B, --max-ram allows {limit} B",
+            f"the arena needs {needed:,} B, --max-ram allows {limit:,} B",
             notes=(peak_note(program),),
-            help="a smaller input, or int8 instead of float",
+            help="a smaller input, or int8 instead of float; `luciole inspect` draws the memory over time",
             exit_code=EXIT_BUDGET,
         )
 
@@ -162,11 +172,11 @@ class Compilation:
         limit, flash = self.options.max_flash, bundle.report.flash
         if limit is None or flash.total_bytes <= limit:
             return
-        parts = f"weights {flash.weights_bytes} B, code {flash.code_bytes} B, other constants {flash.rodata_bytes} B"
+        parts = [("weights", flash.weights_bytes), ("code", flash.code_bytes), ("other constants", flash.rodata_bytes)]
         raise CompileError.of(
             "does-not-fit",
-            f"the bundle needs {flash.total_bytes} B of flash, --max-flash allows {limit} B",
-            notes=(parts,),
+            f"the bundle needs {flash.total_bytes:,} B of flash, --max-flash allows {limit:,} B",
+            notes=(", ".join(f"{what} {size:,} B" for what, size in parts if size is not None),),
             exit_code=EXIT_BUDGET,
         )
 
@@ -181,7 +191,7 @@ def peak_note(program: Program) -> str:
     where = f"instruction {peak}"
     if 0 <= peak < len(program.instructions) and program.instructions[peak].location.node:
         where += f' "{program.instructions[peak].location.node}"'
-    return f"largest at the peak ({where}): " + ", ".join(f"%{b.name} {b.size_bytes} B" for b in largest)
+    return f"largest at the peak ({where}): " + ", ".join(f"%{b.name} {b.size_bytes:,} B" for b in largest)
 
 
 def identify(source: Path, name: str) -> ModelIdentity:

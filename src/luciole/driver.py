@@ -26,17 +26,36 @@ def compile_model(source: Path, options: Options, developer: DeveloperOptions = 
     program, and `InternalError` for a bug of ours, with a folder that reproduces it.
     """
     with Compilation(source, options, developer) as run:
-        program = build_program(run)
-        run.check_ram(program)
-        bundle = run("bundle", assemble_bundle, program, run.target, run.identity, options)
-        run.check_flash(bundle)
-        return bundle
+        return build_bundle(run, build_program(run))
+
+
+def build_bundle(run: Compilation, program: Program) -> Bundle:
+    """The last stage: code, header and report of a program."""
+    bundle = assemble(run, program)
+    run.check_flash(bundle)
+    return bundle
+
+
+def assemble(run: Compilation, program: Program) -> Bundle:
+    """The bundle, whatever its size."""
+    options = run.options
+    return run(
+        "bundle", assemble_bundle, program, run.target, run.identity, options, reported_options=options.differing()
+    )
 
 
 def build_program(run: Compilation) -> Program:
     """All stages up to a program whose kernels are ready to be printed."""
     graph = run("import", load_model, run.source)
     graph = run("optimize", optimize, graph, run.passes)
+    program = run("lower", lower_ordered, graph, run.target, run.lowering)
+    program = run("plan", plan_memory, program)
+    run.check_ram(program)
+    return run("schedule", schedule_kernels, program, run.target)
+
+
+def lower_again(run: Compilation, graph: Graph) -> Program:
+    """The program of a graph that was optimized already."""
     program = run("lower", lower_ordered, graph, run.target, run.lowering)
     program = run("plan", plan_memory, program)
     return run("schedule", schedule_kernels, program, run.target)

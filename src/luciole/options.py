@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+import re
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypedDict, get_args
 
-from luciole.errors import EXIT_USER, CompileError
+from luciole.errors import CompileError
 
 Emit = Literal["object", "archive", "c"]
 BundleApi = Literal["luciole", "glow"]
 
 EMITS: tuple[Emit, ...] = get_args(Emit)
 BUNDLE_APIS: tuple[BundleApi, ...] = get_args(BundleApi)
+
+#: What can run a model: its meaning at three levels, or machine code.
+Stage = Literal["graph", "program", "kernel", "native"]
+RUN_STAGES: tuple[Stage, ...] = get_args(Stage)
+
+#: What can run machine code for another core.
+Emulator = Literal["", "unicorn", "qemu"]
+EMULATORS: tuple[Emulator, ...] = get_args(Emulator)
+
+_UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "KIB": 1024, "M": 1 << 20, "MB": 1 << 20, "MIB": 1 << 20}
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The fields of `Options` but the target, as keywords of `luciole.compile` and `luciole.load`."""
+
+    name: str
+    emit: Emit
+    bundle_api: BundleApi
+    keep_input: bool
+    keep_output: bool
+    max_ram: int | str | None
+    max_flash: int | str | None
+    use_recipes: bool
 
 
 @dataclass(frozen=True)
@@ -36,9 +60,42 @@ class Options:
     use_recipes: bool = True
 
     def __post_init__(self) -> None:
-        for option, value, allowed in (("emit", self.emit, EMITS), ("bundle-api", self.bundle_api, BUNDLE_APIS)):
-            if value not in allowed:
-                message = f'--{option} cannot be "{value}"'
-                raise CompileError.of(
-                    "bad-option", message, help=f"it is one of {', '.join(allowed)}", exit_code=EXIT_USER
-                )
+        check_choice("emit", self.emit, EMITS)
+        check_choice("bundle-api", self.bundle_api, BUNDLE_APIS)
+        for option, text in (("target", self.target), ("name", self.name)):
+            if not isinstance(text, str):
+                raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")
+        for option, limit in (("max-ram", self.max_ram), ("max-flash", self.max_flash)):
+            if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+                raise CompileError.of("bad-option", f"--{option} must be a number of bytes, not {limit!r}")
+
+    def differing(self) -> tuple[tuple[str, str | int | bool | None], ...]:
+        """The options that are not as they are by default, by name; the target and the model's name apart."""
+        plain = Options()
+        names = [f.name for f in fields(self) if f.name not in ("target", "name")]
+        return tuple((n, getattr(self, n)) for n in names if getattr(self, n) != getattr(plain, n))
+
+
+def check_choice(option: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise `CompileError` unless an option's value is one of the words it knows."""
+    if value not in allowed:
+        words = ", ".join(word for word in allowed if word)
+        raise CompileError.of("bad-option", f'--{option} cannot be "{value}"', help=f"it is one of {words}")
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `65536`, `64K`, `64 KiB` or `1M` (units of 1024). Raises `CompileError` for other texts."""
+    match = re.fullmatch(r"(\d{1,12})\s*([a-zA-Z]*)", text.strip(), re.ASCII)
+    if match is None or match[2].upper() not in _UNITS:
+        raise CompileError.of("bad-option", f'"{text}" is no size', help="write bytes, or 64K, or 1M")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def make_options(target: str, given: OptionKeywords) -> Options:
+    """Options from keywords; sizes may be text such as `64K`. Raises `CompileError` that names the unknown ones."""
+    known = [f.name for f in fields(Options)]
+    if unknown := sorted(set(given) - set(known)):
+        problem = f"unknown option{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
+        raise CompileError.of("bad-option", problem, help=f"options are {', '.join(known)}")
+    sizes = {key: parse_size(size) for key in ("max_ram", "max_flash") if isinstance(size := given.get(key), str)}
+    return replace(Options(target), **{**given, **sizes})  # type: ignore[arg-type]  # texts were replaced by sizes

@@ -1,21 +1,25 @@
-"""A compiled model against its reference on labelled data: equal bits, accuracy, and the first operator that differs."""
+"""A compiled model against its reference on labelled data: equal results, and how many answers are right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from luciole.difference import arrays_agree
 from luciole.errors import CompileError
-from luciole.graph.core import Graph, Operator, Value
+from luciole.graph.core import Value
 from luciole.graph.interpret import run_graph
 from luciole.ir.arithmetic import quantize
-from luciole.ir.types import Array, DType
+from luciole.ir.types import Array, DType, TensorType
 from luciole.session import Session
 
-#: Float outputs may differ from the reference by this much, relative to the largest magnitude of the output.
-FLOAT_TOLERANCE = 1e-5
+#: Samples that are run at a time: an emulator that has to be started anew is started once for all of them.
+BATCH = 32
+
+#: Confusion is counted for at most so many classes.
+_MAXIMUM_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,13 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Validation:
-    """What came out. `mismatches` counts samples whose outputs differ from the reference by more than is promised."""
+    """What came out.
+
+    `mismatches` counts samples with an output that differs from the reference by more than is promised. Errors are of
+    the first output, in its own numbers (steps of the scale where it is quantized). `correct` and `reference_correct`
+    count right predictions and are `None` without labels; `confusion` has a row for each label and a column for each
+    prediction, and is empty where there are too many.
+    """
 
     samples: int
     mismatches: int
@@ -52,117 +62,117 @@ class Validation:
 
 
 def feed(sample: Array, value: Value, scaling: Scaling) -> Array:
-    """One stored sample as the model's input.
+    """One stored sample as the model's input, of which it has the number of elements; its shape does not matter.
 
-    The element type as it is when it fits. uint8 into an int8 input: minus 128. Reals (floats, or integers with a
-    scaling) into a quantized input: quantized with the input's own scale and zero point. Integers into a float input:
-    (x - zero) * scale. Raises `CompileError` when the number of elements is another.
+    - Without a scaling, samples of the input's own type are taken as they are; uint8 into an int8 input: minus 128.
+    - Into a float input: (x - zero) * scale.
+    - Else the reals (x - zero) * scale are quantized with the input's own scale and zero point; integers need a scaling
+      for that, since nobody else knows what they stand for.
+
+    Raises `CompileError` when the number of elements is another, or the types do not fit.
     """
     if sample.size != value.type.elements:
         expected = list(value.type.shape)
         raise CompileError.of("bad-data", f"a sample has shape {list(sample.shape)}, the input is {expected}")
-    dtype, shaped = value.type.dtype, sample.reshape(value.type.shape)
+    dtype, shaped, quant = value.type.dtype, sample.reshape(value.type.shape), value.type.quant
+    if shaped.dtype.kind not in "iufb":
+        raise CompileError.of("bad-data", f"samples of {shaped.dtype} are no numbers")
+    if scaling.is_identity and shaped.dtype.name == dtype.numpy.name:
+        return shaped.astype(dtype.numpy)
+    if scaling.is_identity and shaped.dtype == np.uint8 and dtype is DType.I8:
+        return (shaped.astype(np.int16) - 128).astype(np.int8)
+    reals = (shaped.astype(np.float64) - scaling.zero) * scaling.scale
     if dtype.is_float:
-        real = shaped.astype(np.float64)
-        return ((real - scaling.zero) * scaling.scale).astype(np.float32)
-    if scaling.is_identity:
-        if shaped.dtype == dtype.numpy:
-            return shaped
-        if shaped.dtype == np.uint8 and dtype is DType.I8:
-            return (shaped.astype(np.int16) - 128).astype(np.int8)
-    if (
-        value.type.quant is None
-        or value.type.quant.is_per_channel
-        or (shaped.dtype.kind != "f" and scaling.is_identity)
-    ):
-        raise CompileError.of("bad-data", f"samples of {shaped.dtype} do not fit the input {value.type}")
-    reals = ((shaped.astype(np.float64) - scaling.zero) * scaling.scale).astype(np.float32)
-    quant = value.type.quant
-    return quantize(reals, quant.scale, quant.zero_point, dtype.limits).astype(dtype.numpy)
+        return reals.astype(dtype.numpy)
+    if quant is None or quant.is_per_channel or (shaped.dtype.kind != "f" and scaling.is_identity):
+        raise CompileError.of(
+            "bad-data",
+            f"samples of {shaped.dtype} do not fit the input {value.type}",
+            help="--data-scale and --data-zero say which reals they stand for: (x - zero) * scale",
+        )
+    return quantize(reals.astype(np.float32), quant.scale, quant.zero_point, dtype.limits).astype(dtype.numpy)
 
 
 def validate(
-    session: Session, samples: Array, labels: Array | None, scaling: Scaling, progress: Callable[[int], None]
+    session: Session, samples: Array, labels: Array | None, scaling: Scaling, progress: Callable[[int], object]
 ) -> Validation:
-    """Run every sample on the session and on the reference graph and compare. The model has one input; the first output
-    is judged.
+    """Run every sample on the session and on the reference graph and compare.
+
+    The model has one input. All outputs are compared, the first one is the prediction. `progress` is told how many
+    samples were done since the last time. Raises `CompileError` when the data does not fit the model.
     """
     graph = session.program.graph
     if len(graph.inputs) != 1:
         raise CompileError.of("bad-data", f"labelled data feeds one input, the model has {len(graph.inputs)}")
-    name, value = graph.inputs[0].name, graph.inputs[0]
-    output_name, output = graph.outputs[0]
-    mismatches, first, largest, squares, agreeing = 0, None, 0.0, 0.0, 0
-    correct, reference_correct = 0, 0
-    classes = output.type.elements
-    confusion = np.zeros((classes, classes), np.int64) if labels is not None and classes <= 1000 else None
-    for index, sample in enumerate(samples):
-        array = feed(sample, value, scaling)
-        found = session.run({name: array})[output_name]
-        expected = run_graph(graph, {name: array})[output_name]
-        error = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-        largest, squares = max(largest, float(error.max())), squares + float((error**2).mean())
-        if not outputs_agree(found, expected):
-            mismatches, first = mismatches + 1, index if first is None else first
-        prediction, wanted = int(np.argmax(found)), int(np.argmax(expected))
-        agreeing += prediction == wanted
-        if labels is not None:
-            label = int(labels[index])
-            correct += prediction == label
-            reference_correct += wanted == label
-            if confusion is not None and 0 <= label < classes:
-                confusion[label, prediction] += 1
-        progress(index + 1)
-    return Validation(
-        samples=len(samples),
-        mismatches=mismatches,
-        first_mismatch=first,
-        largest_error=largest,
-        root_mean_square_error=float(np.sqrt(squares / max(1, len(samples)))),
-        correct=correct if labels is not None else None,
-        reference_correct=reference_correct if labels is not None else None,
-        agreeing_predictions=agreeing,
-        confusion=() if confusion is None else tuple(tuple(int(c) for c in row) for row in confusion),
-    )
+    value = graph.inputs[0]
+    tally = _Tally(graph.outputs[0][1].type, labels)
+    name = graph.outputs[0][0]
+    for start in range(0, len(samples), BATCH):
+        fed = [{value.name: feed(sample, value, scaling)} for sample in samples[start : start + BATCH]]
+        for inputs, found in zip(fed, session.run_many(fed), strict=True):
+            expected = run_graph(graph, inputs)
+            agrees = all(arrays_agree(found[output], expected[output]) for output, _ in graph.outputs)
+            tally.add(found[name], expected[name], agrees)
+        progress(len(fed))
+    return tally.result()
 
 
-def outputs_agree(found: Array, expected: Array) -> bool:
-    """Equal bits for integers; floats within the promised tolerance."""
-    if found.dtype.kind != "f":
-        return bool(np.array_equal(found, expected))
-    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
-    return bool(np.all(np.abs(found - expected) <= FLOAT_TOLERANCE * scale))
+class _Tally:
+    """Counts what `Validation` tells, sample by sample."""
+
+    def __init__(self, output: TensorType, labels: Array | None) -> None:
+        self._output = output
+        self._labels = labels
+        classes = max(2, output.elements)
+        is_counted = labels is not None and classes <= _MAXIMUM_CLASSES
+        self._confusion = np.zeros((classes, classes), np.int64) if is_counted else None
+        self._samples = self._mismatches = self._correct = self._reference_correct = self._agreeing = 0
+        self._first: int | None = None
+        self._largest = self._squares = 0.0
+
+    def add(self, found: Array, expected: Array, agrees: bool) -> None:
+        """Count one sample: its first output, and whether all outputs agree."""
+        with np.errstate(invalid="ignore"):
+            error = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+        self._largest = max(self._largest, float(error.max(initial=0.0)))
+        self._squares += float((error**2).mean()) if error.size else 0.0
+        if not agrees:
+            self._mismatches += 1
+            self._first = self._samples if self._first is None else self._first
+        prediction, wanted = predict(found, self._output), predict(expected, self._output)
+        self._agreeing += prediction == wanted
+        if self._labels is not None:
+            label = int(self._labels[self._samples])
+            self._correct += prediction == label
+            self._reference_correct += wanted == label
+            if self._confusion is not None and 0 <= label < len(self._confusion):
+                self._confusion[label, prediction] += 1
+        self._samples += 1
+
+    def result(self) -> Validation:
+        """All counts."""
+        has_labels = self._labels is not None
+        return Validation(
+            samples=self._samples,
+            mismatches=self._mismatches,
+            first_mismatch=self._first,
+            largest_error=self._largest,
+            root_mean_square_error=float(np.sqrt(self._squares / max(1, self._samples))),
+            correct=self._correct if has_labels else None,
+            reference_correct=self._reference_correct if has_labels else None,
+            agreeing_predictions=self._agreeing,
+            confusion=() if self._confusion is None else tuple(tuple(map(int, row)) for row in self._confusion),
+        )
 
 
-def first_difference(
-    graph: Graph, inputs: dict[str, Array], run_prefix: Callable[[Value], Array]
-) -> tuple[Operator, Array, Array] | None:
-    """The first operator, in order, whose own code gives another result than its meaning; with both results.
+def predict(output: Array, type: TensorType) -> int:
+    """The class that an output names: that of its largest element, the first of equals.
 
-    `run_prefix` compiles the graph up to a value and runs it. Operators before are bisected: results that agree stay
-    agreeing as long as every operator before is right.
+    A single element is the probability of class 1, which is named above one half.
     """
-    expected: dict[Value, Array] = {}
-    run_graph(graph, inputs, lambda value, array: expected.update({value: array}))
-    values = [graph.results(op)[0] for op in graph.operators]
-    low, high = 0, len(values)
-    while low < high:
-        middle = (low + high) // 2
-        if outputs_agree(run_prefix(values[middle]), expected[values[middle]]):
-            low = middle + 1
-        else:
-            high = middle
-    if low == len(values):
-        return None
-    value = values[low]
-    assert value.producer is not None
-    return value.producer, run_prefix(value), expected[value]
-
-
-def prefix_graph(graph: Graph, value: Value) -> Iterator[Operator]:
-    """The operators that a value depends on, in order."""
-    needed: set[Value] = {value}
-    for op in reversed(graph.operators):
-        if any(result in needed for result in graph.results(op)):
-            needed |= set(op.operands)
-    return (op for op in graph.operators if any(result in needed for result in graph.results(op)))
+    if output.size != 1:
+        return int(np.argmax(output)) if output.size else 0
+    number = float(output.reshape(-1)[0])
+    if type.quant is not None and not type.quant.is_per_channel:
+        number = (number - type.quant.zero_point) * type.quant.scale
+    return int(number > 0.5)

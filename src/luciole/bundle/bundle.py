@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from luciole.bundle.interface import Interface
 from luciole.errors import CompileError, printable
+from luciole.report.html import render_html
 from luciole.report.model import Report
 
 
@@ -36,6 +37,13 @@ class Bundle:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
+
+    def with_report(self, report: Report) -> Bundle:
+        """The same bundle with other facts in its report, such as what was measured."""
+        files = dict(self.files)
+        files[f"{self.name}.report.json"] = report.to_json().encode("ascii")
+        files[f"{self.name}.report.html"] = render_html(report).encode("utf-8")
+        return replace(self, files=files, report=report)
 
     def save(self, folder: str | Path) -> None:
         """Write all files into `folder`, which is made when it is not there; files of other names stay as they are.

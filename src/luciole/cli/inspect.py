@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from luciole.cli.common import compile_options, developer_of, json_option, model_argument, options_of, show
+from luciole.cli.options import compile_options, developer_of, model_argument, options_of
+from luciole.cli.output import json_option, show
 from luciole.driver import compile_model
 from luciole.report.tables import flash_table, layer_table, memory_map, memory_table, peak_table, tensor_table
 

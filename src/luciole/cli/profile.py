@@ -8,20 +8,14 @@ from typing import Any
 import click
 import numpy as np
 
-from luciole.bundle import Bundle, assemble_bundle
-from luciole.cli.common import (
-    compile_options,
-    developer_of,
-    json_option,
-    load_arrays,
-    model_argument,
-    options_of,
-    show,
-)
+from luciole.cli.files import load_arrays
+from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
+from luciole.cli.output import json_option, show
 from luciole.compilation import Compilation
-from luciole.driver import build_program
+from luciole.driver import build_bundle, build_program
 from luciole.errors import EXIT_UNSUPPORTED, CompileError
 from luciole.ir.types import Array
+from luciole.options import Emulator
 from luciole.program.core import Program
 from luciole.report.model import EmulatedReport, Report
 from luciole.report.table import Column, Table
@@ -34,21 +28,21 @@ _SEED = 0
 
 @click.command()
 @model_argument
-@click.option("--input", "-i", "input_path", type=click.Path(path_type=Path), help="arrays to run on [default: random]")
 @click.option(
-    "--emulator", type=click.Choice(["", "unicorn", "qemu"]), default="", help="by default whichever has the core"
+    "--input", "-i", "input_path", type=click.Path(path_type=Path), help="Arrays to run on.  [default: random]"
 )
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="also save the bundle, its report with the measurements"
+    "--output", "-o", type=click.Path(path_type=Path), help="Also save the bundle, with the measurements in its report."
 )
+@emulator_option
 @compile_options
 @json_option
 def profile(
-    model: Path, input_path: Path | None, emulator: str, output: Path | None, as_json: bool, **given: Any
+    model: Path, input_path: Path | None, output: Path | None, emulator: Emulator | None, as_json: bool, **given: Any
 ) -> None:
     """Instructions, estimated cycles and bytes by layer: MODEL on an emulated core (--target cortex-m4)."""
-    options = options_of(given)
-    with Compilation(model, options, developer_of(given)) as run:
+    arrays = load_arrays(input_path) if input_path is not None else None
+    with Compilation(model, options_of(given), developer_of(given)) as run:
         if not run.target.emulated_core:
             raise CompileError.of(
                 "not-runnable",
@@ -57,19 +51,21 @@ def profile(
                 exit_code=EXIT_UNSUPPORTED,
             )
         program = build_program(run)
-        bundle = run("bundle", assemble_bundle, program, run.target, run.identity, options)
-        session = open_session(run, program, emulator=emulator)
-        session.run(load_arrays(input_path) if input_path else random_inputs(program))
-    report = measured_report(bundle.report, session.last_run, run.target.emulated_core)
-    if output is not None:
-        with_report(bundle, report).save(output)
+        bundle = build_bundle(run, program)
+        session = open_session(run, program, emulator=emulator or "", bundle=bundle)
+        session.run(random_inputs(program) if arrays is None else arrays)
     last = session.last_run
-    lines = [f"on {last.emulator}: {last.instructions:,} instructions, {last.stack_bytes:,} B of stack used"]
-    if last.estimated_cycles is not None:
-        lines.append(f"about {last.estimated_cycles:,} cycles: an estimate by Cortex-M4 timing rules, no wait states")
-    if last.helpers:
-        lines.append("support functions that the program's compiler has to provide: " + ", ".join(last.helpers))
-    items = [layer_table(report), _by_operator(report), memory_table(report), flash_table(report), "\n".join(lines)]
+    bundle = bundle.with_report(measured_report(bundle.report, last, run.target.emulated_core))
+    if output is not None:
+        bundle.save(output)
+    report = bundle.report
+    items: list[Table | str] = [
+        layer_table(report),
+        operator_table(report),
+        memory_table(report),
+        flash_table(report),
+        _summary(last),
+    ]
     show(items, report.to_document(), as_json)
 
 
@@ -79,28 +75,23 @@ def random_inputs(program: Program) -> dict[str | int, Array]:
     arrays: dict[str | int, Array] = {}
     for position, value in enumerate(program.graph.inputs):
         dtype = value.type.dtype
-        if dtype.is_integer:
-            low, high = dtype.limits
-            arrays[position] = random.integers(low, high, value.type.shape, endpoint=True).astype(dtype.numpy)
-        else:
+        if dtype.is_float:
             arrays[position] = random.uniform(-1, 1, value.type.shape).astype(dtype.numpy)
+        else:
+            low, high = dtype.limits
+            arrays[position] = random.integers(low, high, value.type.shape, np.int64, endpoint=True).astype(dtype.numpy)
     return arrays
 
 
 def measured_report(report: Report, last: LastRun, core: str) -> Report:
     """The report with what the emulated core counted."""
     emulated = EmulatedReport(core, last.instructions, last.estimated_cycles, last.stack_bytes)
-    cycles = [layer.estimated_cycles for layer in last.layers]
-    known = None if None in cycles else [c or 0 for c in cycles]
-    return report.with_measurement(emulated, [layer.instructions for layer in last.layers], known)
+    instructions = [layer.instructions for layer in last.layers]
+    return report.with_measurement(emulated, instructions, [layer.estimated_cycles for layer in last.layers])
 
 
-def with_report(bundle: Bundle, report: Report) -> Bundle:
-    """The bundle with another report in its files."""
-    return bundle.with_report(report)
-
-
-def _by_operator(report: Report) -> Table:
+def operator_table(report: Report) -> Table:
+    """What the layers of each operator cost together, the most expensive first."""
     sums: dict[str, list[int]] = {}
     for layer in report.layers:
         entry = sums.setdefault(layer.operator, [0, 0, 0])
@@ -119,3 +110,14 @@ def _by_operator(report: Report) -> Table:
         Column("per MAC", "instructions_per_mac", right=True, decimals=2),
     )
     return Table(columns, rows, "by operator")
+
+
+def _summary(last: LastRun) -> str:
+    lines = [f"on {last.emulator}: {last.instructions:,} instructions, {last.stack_bytes:,} B of stack used"]
+    if last.estimated_cycles is not None:
+        lines.append(
+            f"about {last.estimated_cycles:,} cycles: an estimate by the rules of the core's manual, no wait states"
+        )
+    if last.helpers:
+        lines.append("support functions that the program's compiler has to provide: " + ", ".join(last.helpers))
+    return "\n".join(lines)

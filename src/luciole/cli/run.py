@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from luciole.cli.common import compile_options, json_option, load_arrays, model_argument, options_of, show
-from luciole.errors import CompileError
+from luciole.cli.files import load_arrays, save_arrays
+from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
+from luciole.cli.output import json_option, show
+from luciole.compilation import Compilation
+from luciole.driver import build_program
 from luciole.ir.types import Array
+from luciole.options import RUN_STAGES, Emulator, Stage
 from luciole.report.table import Column, Table
-from luciole.session import RUN_STAGES, load_with
+from luciole.session import open_session
+
+#: So many values of an output are shown.
+_PREVIEW = 8
 
 
 @click.command()
@@ -23,34 +29,37 @@ from luciole.session import RUN_STAGES, load_with
     "input_path",
     type=click.Path(path_type=Path),
     required=True,
-    help=".npz by input name or position, or .npy",
+    help="An .npz with arrays by input name or position, or an .npy.",
 )
-@click.option("--output", "-o", "output_path", type=click.Path(path_type=Path), help=".npz by output name")
 @click.option(
-    "--stage", type=click.Choice(RUN_STAGES), default="native", show_default=True, help="machine code, or a reference"
+    "--output", "-o", "output_path", type=click.Path(path_type=Path), help="An .npz for arrays by output name."
 )
-@click.option("--emulator", type=click.Choice(["", "unicorn", "qemu"]), default="", help="for emulated cores")
+@click.option(
+    "--stage", type=click.Choice(RUN_STAGES), default="native", show_default=True, help="Machine code, or a reference."
+)
+@emulator_option
 @compile_options
 @json_option
 def run(
-    model: Path, input_path: Path, output_path: Path | None, stage: str, emulator: str, as_json: bool, **given: Any
+    model: Path,
+    input_path: Path,
+    output_path: Path | None,
+    stage: Stage,
+    emulator: Emulator | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Run MODEL on arrays: on this machine, or on an emulated core (--target cortex-m4)."""
-    session = load_with(model, options_of(given), stage=stage, emulator=emulator)
-    outputs = session.run(load_arrays(input_path))
+    inputs = load_arrays(input_path)
+    with Compilation(model, options_of(given), developer_of(given)) as compilation:
+        session = open_session(compilation, build_program(compilation), stage, emulator or "")
+        outputs = session.run(inputs)
     if output_path is not None:
         save_arrays(output_path, outputs)
-    columns = (
-        Column("output", "name"),
-        Column("type", "dtype"),
-        Column("shape", "shape"),
-        Column("first values", "values"),
-    )
-    rows = tuple((name, array.dtype.name, tuple(array.shape), _preview(array)) for name, array in outputs.items())
-    items: list[Table | str] = [Table(columns, rows)]
     facts: dict[str, object] = {
         "outputs": {name: {"shape": list(a.shape), "dtype": a.dtype.name} for name, a in outputs.items()}
     }
+    items: list[Table | str] = [_output_table(outputs)]
     if session.is_measured:
         last = session.last_run
         items.append(f"{last.instructions:,} instructions, {last.stack_bytes:,} B of stack on {last.emulator}")
@@ -62,16 +71,19 @@ def run(
     show(items, facts, as_json)
 
 
-def save_arrays(path: Path, arrays: dict[str, Array]) -> None:
-    """Write arrays by name into an `.npz`. Raises `CompileError` when it cannot be written."""
-    try:
-        with open(path, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # names are the caller's
-    except OSError as error:
-        raise CompileError.of("cannot-write", f'cannot write "{path}": {error.strerror}') from None
+def _output_table(outputs: dict[str, Array]) -> Table:
+    """One row for each output."""
+    columns = (
+        Column("output", "name"),
+        Column("type", "dtype"),
+        Column("shape", "shape"),
+        Column("first values", "values"),
+    )
+    rows = tuple((name, array.dtype.name, tuple(array.shape), _preview(array)) for name, array in outputs.items())
+    return Table(columns, rows)
 
 
 def _preview(array: Array) -> str:
-    flat = array.reshape(-1)[:8]
+    flat = array.reshape(-1)[:_PREVIEW]
     text = " ".join(f"{value:.6g}" if array.dtype.kind == "f" else str(value) for value in flat)
-    return text + (" ..." if array.size > 8 else "")
+    return text + (" ..." if array.size > _PREVIEW else "")

@@ -3,106 +3,170 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from luciole.cli.common import compile_options, json_option, load_arrays, model_argument, options_of, show
+from luciole.cli.files import load_arrays
+from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
+from luciole.cli.output import json_option, show
 from luciole.compilation import Compilation
-from luciole.driver import build_program
+from luciole.difference import Difference, find_first_difference
+from luciole.driver import build_program, lower_again
 from luciole.errors import EXIT_MISMATCH, CompileError
+from luciole.graph.core import Graph
 from luciole.ir.types import Array
-from luciole.report.table import Column, Table
-from luciole.session import open_session
-from luciole.validate import Scaling, Validation, validate
+from luciole.options import Emulator, Stage
+from luciole.program.core import Program
+from luciole.report.table import Cell, Column, Table
+from luciole.session import Session, open_session
+from luciole.validate import Scaling, Validation, feed, validate
 
 
 @click.command("validate")
 @model_argument
-@click.option("--data", type=click.Path(path_type=Path), required=True, help=".npz with samples `x` and labels `y`")
-@click.option("--limit", type=click.IntRange(1), help="use only so many samples")
-@click.option("--data-scale", type=float, default=1.0, help="samples are (x - zero) * scale in reals")
-@click.option("--data-zero", type=float, default=0.0, help="see --data-scale")
 @click.option(
-    "--stage", type=click.Choice(["program", "native"]), default="native", help="what to hold against the reference"
+    "--data", type=click.Path(path_type=Path), required=True, help="An .npz with samples `x` and perhaps labels `y`."
 )
-@click.option("--emulator", type=click.Choice(["", "unicorn", "qemu"]), default="", help="for emulated cores")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first samples.")
+@click.option("--data-scale", type=float, default=1.0, help="Samples stand for the reals (x - zero) * scale.")
+@click.option("--data-zero", type=float, default=0.0, help="See --data-scale.")
+@click.option(
+    "--stage",
+    type=click.Choice(["program", "native"]),
+    default="native",
+    show_default=True,
+    help="What to hold against the reference: planned memory only, or machine code.",
+)
+@emulator_option
 @compile_options
 @json_option
+@click.pass_context
 def validate_command(
+    ctx: click.Context,
+    /,
     model: Path,
     data: Path,
     limit: int | None,
     data_scale: float,
     data_zero: float,
-    stage: str,
-    emulator: str,
+    stage: Stage,
+    emulator: Emulator | None,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Compare MODEL as compiled with its reference, sample by sample, and count right answers. Exit 4 on a mismatch."""
+    """Compare MODEL as compiled with its reference, sample by sample, and count right answers.
+
+    Exit 4 on a mismatch, with the first operator that differs. int8 inputs take int8 samples as they are and uint8
+    samples minus 128; other samples are quantized, or taken as they are by float inputs.
+    """
     samples, labels = load_labelled(data, limit)
-    with Compilation(model, options_of(given)) as run:
-        program = build_program(run)
-        session = open_session(run, program, stage, emulator)
-        session.measure_next_runs(False)
+    scaling = Scaling(data_scale, data_zero)
+    with Compilation(model, options_of(given), developer_of(given)) as run:
+        session = open_session(run, build_program(run), stage, emulator or "")
         with click.progressbar(length=len(samples), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            result = validate(session, samples, labels, Scaling(data_scale, data_zero), lambda _: bar.update(1))
-    where = run.target.name + (" (C)" if run.options.emit == "c" else "")
-    show([_table(result, where)], _facts(result, model.name, where), as_json)
+            result = validate(session, samples, labels, scaling, bar.update)
+        difference = None
+        if result.first_mismatch is not None:
+            value = session.program.graph.inputs[0]
+            inputs = {value.name: feed(samples[result.first_mismatch], value, scaling)}
+            difference = _find_difference(run, session, inputs, stage, emulator or "")
+    where = run.target.name + (" (C)" if run.options.emit == "c" else "") + (" (program)" if stage != "native" else "")
+    items: list[Table | str] = [_table(result, where)]
     if result.mismatches:
-        raise SystemExit(EXIT_MISMATCH)
+        items.append(describe(difference))
+    facts = asdict(result) | {
+        "model": str(model),
+        "target": where,
+        "accuracy": result.accuracy,
+        "first_difference": None if difference is None else difference_facts(difference),
+    }
+    show(items, facts, as_json)
+    if result.mismatches:
+        ctx.exit(EXIT_MISMATCH)
 
 
 def load_labelled(path: Path, limit: int | None) -> tuple[Array, Array | None]:
     """Samples and labels. Raises `CompileError` when there are none, or not one label a sample."""
     arrays = load_arrays(path)
-    if "x" not in arrays:
+    samples, labels = arrays.get("x"), arrays.get("y")
+    if samples is None:
+        names = ", ".join(map(str, arrays)) or "none"
         raise CompileError.of(
-            "bad-data", f'"{path}" has no array `x`', help="labelled data is an .npz with `x` and `y`"
+            "bad-data",
+            f'"{path}" has no array `x`; its arrays are {names}',
+            help="labelled data is an .npz with samples `x` and labels `y`",
         )
-    samples, labels = arrays["x"], arrays.get("y")
     if samples.ndim < 1 or len(samples) == 0:
         raise CompileError.of("bad-data", f'"{path}" holds no samples')
-    if labels is not None and (labels.ndim != 1 or len(labels) != len(samples)):
-        raise CompileError.of("bad-data", f"{len(samples)} samples but labels of shape {list(labels.shape)}")
+    if labels is not None and (labels.ndim != 1 or len(labels) != len(samples) or labels.dtype.kind not in "iub"):
+        found = f"{labels.dtype}{list(labels.shape)}"
+        raise CompileError.of("bad-data", f"labels `y` are one integer a sample, {len(samples)}; they are {found}")
     return samples[:limit], None if labels is None else labels[:limit]
 
 
-def _table(result: Validation, where: str) -> Table:
-    rows: list[tuple[str, str]] = [("compared on", where), ("samples", f"{result.samples:,}")]
-    verdict = (
-        "none: equal to the reference"
-        if not result.mismatches
-        else f"{result.mismatches} (first: {result.first_mismatch})"
-    )
-    rows.append(("samples that differ", verdict))
-    rows.append(("largest difference", f"{result.largest_error:.6g}"))
-    rows.append(("predictions that agree", f"{result.agreeing_predictions:,}"))
-    if result.correct is not None and result.reference_correct is not None:
-        rows.append(
-            (
-                "right answers",
-                f"{result.correct:,} of {result.samples:,} ({100 * result.correct / result.samples:.2f} %)",
-            )
-        )
-        rows.append(("right answers of the reference", f"{result.reference_correct:,}"))
-    return Table((Column("", "fact"), Column("", "value")), tuple(rows), "validation")
+def _find_difference(
+    run: Compilation, session: Session, inputs: Mapping[str, Array], stage: Stage, emulator: Emulator
+) -> Difference | None:
+    """The first operator that differs on a sample, run by the same engine."""
+
+    def compile_and_run(graph: Graph) -> tuple[Program, Mapping[str, Array]]:
+        program = lower_again(run, graph)
+        return program, open_session(run, program, stage, emulator).run(inputs, measure=False)
+
+    return find_first_difference(session.program.graph, inputs, compile_and_run)
 
 
-def _facts(result: Validation, model: str, where: str) -> dict[str, object]:
+def describe(difference: Difference | None) -> str:
+    """The first operator that differs, in words."""
+    if difference is None:
+        return "every operator is right when it is compiled apart from those behind it"
+    operator, index = difference.operator, difference.first_index
+    place = f'"{operator.location.node}", ' if operator.location.node else ""
+    lines = [
+        f"first operator that differs: {operator.kind} ({place}value %{difference.value.name})",
+        f"  kernel {difference.kernel} ({difference.recipe})" if difference.kernel else "  no kernel, a view",
+        f"  {len(difference.differing):,} of {difference.expected.size:,} elements differ, the first at {list(index)}:"
+        f" {difference.found[index]}, expected {difference.expected[index]}",
+    ]
+    if difference.needs_sharing:
+        lines.append("  it is right when no memory is shared: the memory plan or a kernel in place is wrong")
+    return "\n".join(lines)
+
+
+def difference_facts(difference: Difference) -> dict[str, object]:
+    """The same for programs."""
+    index = difference.first_index
     return {
-        "model": model,
-        "target": where,
-        "samples": result.samples,
-        "mismatches": result.mismatches,
-        "first_mismatch": result.first_mismatch,
-        "largest_error": result.largest_error,
-        "root_mean_square_error": result.root_mean_square_error,
-        "agreeing_predictions": result.agreeing_predictions,
-        "correct": result.correct,
-        "accuracy": result.accuracy,
-        "reference_correct": result.reference_correct,
-        "confusion": [list(row) for row in result.confusion],
+        "operator": difference.operator.kind,
+        "node": difference.operator.location.node,
+        "value": difference.value.name,
+        "kernel": difference.kernel,
+        "recipe": difference.recipe,
+        "elements": difference.expected.size,
+        "differing_elements": len(difference.differing),
+        "first_index": list(index),
+        "found": difference.found[index].item(),
+        "expected": difference.expected[index].item(),
+        "needs_sharing": difference.needs_sharing,
     }
+
+
+def _table(result: Validation, where: str) -> Table:
+    verdict = "none: equal to the reference"
+    if result.mismatches:
+        verdict = f"{result.mismatches:,} (first: {result.first_mismatch})"
+    rows: list[tuple[Cell, ...]] = [
+        ("compared on", where),
+        ("samples", result.samples),
+        ("samples that differ", verdict),
+        ("largest difference", result.largest_error),
+        ("predictions that agree", result.agreeing_predictions),
+    ]
+    if result.correct is not None:
+        share = f"{result.correct:,} of {result.samples:,} ({100 * result.correct / result.samples:.2f} %)"
+        rows += [("right answers", share), ("right answers of the reference", result.reference_correct)]
+    return Table((Column("validation", "fact"), Column("", "value")), tuple(rows))

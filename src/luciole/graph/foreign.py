@@ -154,6 +154,15 @@ class ForeignNode:
         return value
 
 
+@dataclass(frozen=True)
+class RuleDescription:
+    """A rule for tables: the format's name of the operator, the file of core operators it stands in, what it notes."""
+
+    kind: str
+    module: str
+    note: str
+
+
 class ImportRules:
     """The import rules of one file format, by the format's names of operators."""
 
@@ -180,6 +189,13 @@ class ImportRules:
     def kinds(self) -> tuple[str, ...]:
         """The kinds that have a rule, sorted."""
         return tuple(sorted(self._rules))
+
+    def describe(self) -> tuple[RuleDescription, ...]:
+        """All rules in words, by kind."""
+        return tuple(
+            RuleDescription(kind, rule.__module__.rpartition(".")[2], (rule.__doc__ or "").strip().partition("\n")[0])
+            for kind, rule in sorted(self._rules.items())
+        )
 
     def apply(self, node: ForeignNode, g: GraphBuilder) -> tuple[Value, ...]:
         """The results of a node by its rule, which must exist. Raises `CompileError` when the rule refuses."""

@@ -1,0 +1,114 @@
+"""Options that verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from luciole.compilation import STAGES
+from luciole.errors import CompileError
+from luciole.options import BUNDLE_APIS, EMITS, Options, parse_size
+from luciole.passes.manager import DeveloperOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class SizeType(click.ParamType[int]):
+    """Bytes, as `65536`, `64K` or `1M` (units of 1024)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes that a text stands for."""
+        try:
+            return value if isinstance(value, int) else parse_size(str(value))
+        except CompileError as error:
+            (problem,) = error.diagnostics
+            self.fail(f"{problem.message}; {problem.help}", param, ctx)
+
+
+_COMPILE_OPTIONS = [
+    click.option("--target", "-t", help="Core or machine; see `luciole targets`.  [default: native]"),
+    click.option("--name", default="", help="Prefix of files and functions.  [default: the file's stem]"),
+    click.option("--emit", type=click.Choice(EMITS), default="object", show_default=True, help="Form of the code."),
+    click.option(
+        "--bundle-api", type=click.Choice(BUNDLE_APIS), default="luciole", show_default=True, help="C interface."
+    ),
+    click.option("--keep-input", is_flag=True, help="Let `run` leave the input as it was (costs RAM)."),
+    click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
+    click.option("--max-ram", type=SizeType(), help="Refuse an arena larger than this, such as 64K."),
+    click.option("--max-flash", type=SizeType(), help="Refuse code and constants larger than this, such as 256K."),
+    click.option("--generic-kernels", is_flag=True, help="Use no hand-scheduled kernels."),
+]
+
+_DEVELOPER_OPTIONS = [
+    click.option(
+        "--print-before", multiple=True, metavar="PASS", help="Print the text before a pass, or before `all`."
+    ),
+    click.option(
+        "--print-after", multiple=True, metavar="PASS", help="Print the text after a pass or stage, or after `all`."
+    ),
+    click.option("--print-changed", is_flag=True, help="Print what each pass changed, as a diff."),
+    click.option("--dump", type=click.Path(path_type=Path), help="Write the text after each change into this folder."),
+    click.option(
+        "--verify", type=click.Choice(["each", "ends", "off"]), default="ends", help="When to check invariants."
+    ),
+    click.option("--time", "show_time", is_flag=True, help="Print where the time went."),
+    click.option("--trace-rules", is_flag=True, help="Print each rewriting as it happens."),
+    click.option("--limit-rules", type=click.IntRange(0), help="Rewrite only so often, to find what breaks a model."),
+]
+
+#: For `--to` and `--from`.
+STAGE_TYPE = click.Choice(STAGES[:-1])
+
+
+def model_argument(command: Command) -> Command:
+    """The model file."""
+    return click.argument("model", type=click.Path(path_type=Path))(command)
+
+
+def compile_options(command: Command) -> Command:
+    """The options of a compilation, passed on as keywords; `options_of` and `developer_of` collect them."""
+    for option in reversed(_COMPILE_OPTIONS + _DEVELOPER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def emulator_option(command: Command) -> Command:
+    """What emulates a core."""
+    choice = click.Choice(["unicorn", "qemu"])
+    return click.option("--emulator", type=choice, help="For emulated cores.  [default: whichever has the core]")(
+        command
+    )
+
+
+def options_of(given: dict[str, Any]) -> Options:
+    """The compile options among a command's keywords."""
+    return Options(
+        target=given["target"] or "native",
+        name=given["name"],
+        emit=given["emit"],
+        bundle_api=given["bundle_api"],
+        keep_input=given["keep_input"],
+        keep_output=given["keep_output"],
+        max_ram=given["max_ram"],
+        max_flash=given["max_flash"],
+        use_recipes=not given["generic_kernels"],
+    )
+
+
+def developer_of(given: dict[str, Any]) -> DeveloperOptions:
+    """The developer options among a command's keywords."""
+    return DeveloperOptions(
+        print_before=given["print_before"],
+        print_after=given["print_after"],
+        print_changed=given["print_changed"],
+        dump=cast(Path | None, given["dump"]),
+        verify=given["verify"],
+        time=given["show_time"],
+        trace_rules=given["trace_rules"],
+        limit_rules=given["limit_rules"],
+    )

@@ -20,7 +20,6 @@ from luciole.emit.c_prelude import FEATURES, MEMORY_TYPES, REGISTER_TYPES, suppo
 from luciole.errors import InternalError
 from luciole.ir.types import DType
 from luciole.kernel.core import (
-    Address,
     Assign,
     Binary,
     Body,
@@ -35,7 +34,6 @@ from luciole.kernel.core import (
     Kernel,
     Parameter,
     Repeat,
-    Select,
     Stmt,
     Store,
     Variable,
@@ -45,6 +43,7 @@ from luciole.kernel.core import (
     walk_expr,
 )
 from luciole.kernel.intervals import Interval, interval
+from luciole.kernel.pointers import pointer_roots
 
 #: Words that no name of ours may be: keywords of C and C++ up to 2023, and macros of compilers.
 _RESERVED = frozenset(
@@ -206,7 +205,7 @@ class _FunctionPrinter:
         self.variables = {s.variable.name: s.variable for s in statements if isinstance(s, Define | For)}
         given = [*self.parameters, *(s.name for s in self.kernel.scalars)]
         self.names = c_names([*given, *self.variables], [self.function_name])
-        self.roots = _pointer_roots(statements)
+        self.roots = pointer_roots(self.kernel.body)
         self.hoisted: set[str] = set()
         self.expressions = ExpressionPrinter(self.names, self.parameters)
 
@@ -368,31 +367,3 @@ class _FunctionPrinter:
         self._emit("do {", depth)
         self._body(stmt.body, depth + 1)
         self._emit(f"}} while ({self.expressions.value(stmt.condition)});", depth)
-
-
-def _pointer_roots(statements: list[Stmt]) -> dict[str, set[str]]:
-    """For each pointer register, the buffers that it may point into."""
-    roots: dict[str, set[str]] = {}
-
-    def of(expr: Expr) -> set[str]:
-        match expr:
-            case Address():
-                return {expr.buffer}
-            case Variable():
-                return roots.setdefault(expr.name, set())
-            case Binary():
-                return of(expr.a)
-            case Select():
-                return of(expr.a) | of(expr.b)
-        return set()
-
-    changed = True
-    while changed:
-        changed = False
-        for stmt in statements:
-            if isinstance(stmt, Define | Assign) and stmt.variable.dtype is DType.POINTER:
-                known = roots.setdefault(stmt.variable.name, set())
-                new = of(stmt.value) - known
-                known |= new
-                changed = changed or bool(new)
-    return roots

@@ -15,6 +15,7 @@ from luciole.kernel.core import (
     If,
     Kernel,
     Load,
+    Read,
     Repeat,
     Stmt,
     Store,
@@ -22,6 +23,7 @@ from luciole.kernel.core import (
     Write,
     map_expr,
     walk,
+    walk_expr,
 )
 
 #: A statement's replacement: any number of statements, or `None` to keep it.
@@ -146,3 +148,10 @@ def fresh_name(name: str, taken: set[str]) -> str:
         candidate = f"{name}_{number}"
     taken.add(candidate)
     return candidate
+
+
+def is_stable(expr: Expr, assigned: set[str]) -> bool:
+    """Whether an expression has the same value wherever its registers are defined: no memory, nothing in `assigned`."""
+    return not any(
+        isinstance(e, Load | Read) or (isinstance(e, Variable) and e.name in assigned) for e in walk_expr(expr)
+    )

@@ -21,7 +21,7 @@
   `name = value` assigns one. A `#` begins a comment, which is a statement; one that is not plain stands in quotes.
 - Operators by strength: `or`, `xor`, `and` and `not` (of `bool`); comparisons; `|`, `^`, `&`; shifts; `+ -`; `* / %`;
   `-` and `~` before an operand. `min max abs floor round_even sqrt select(condition, a, b)` look like functions, and so
-  do conversions (`i32(x)`), `bitcast.f32(x)`, `read.i16(p, offset=2, align=1)`, `address(buffer, bytes)` and intrinsics.
+  do conversions (`i32(x)`), `bitcast.f32(x)`, `read.i16(p, offset=2, align=1)`, `address(buffer, bytes)`, intrinsics.
 - A number has the type that its place asks for, or that of the other operand; where neither says it, the type stands
   after it: `1i64`. Floats are shortest float32. Alignments of buffers and accesses stand where they are not the type's
   size, and offsets where they are not 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from luciole.bundle.archive import write_archive
@@ -21,6 +22,10 @@ from luciole.program.core import Program
 from luciole.report.codec import Pairs
 from luciole.report.html import render_html
 from luciole.report.model import LinkReport
+
+#: Names of the routines that every compiler for a core brings: the Arm run-time ABI's, and libgcc's for numbers of two
+#: words (`di`, `ti`) and floats (`sf`, `df`). None of memory or of libm.
+_SUPPORT_ROUTINE = re.compile(r"__aeabi_(?!mem)\w+|__\w*(si|di|ti|sf|df)\w*")
 
 
 def assemble_bundle(
@@ -67,11 +72,16 @@ def assemble_bundle(
 
 
 def check_promises(facts: ObjectFacts) -> None:
-    """Raise `InternalError` when an object has writable data or recursion."""
+    """Raise `InternalError` when an object has writable data, recursion, or needs more than a compiler's own support.
+
+    What it may leave to the user's toolchain are support routines, such as soft-float arithmetic on cores without FPU.
+    """
     if facts.writable_bytes:
         raise InternalError(f"the object has {facts.writable_bytes} bytes of writable data")
     if cycles := facts.cycles():
         raise InternalError("the object is recursive: " + " -> ".join(cycles[0]))
+    if foreign := [symbol for symbol in facts.undefined if not _SUPPORT_ROUTINE.fullmatch(symbol)]:
+        raise InternalError(f"the object needs {', '.join(foreign)}")
 
 
 def _link_lines(name: str, files: Iterable[str], emit: str, target: Target) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from support.native_c import WARNINGS, compile_c
 
 from luciole.bundle import describe_interface, print_header
 from luciole.bundle.templating import comment_text
 from luciole.emit.entry import c_identifier
 from luciole.program.core import Program
 from luciole.version import __version__
+from support.native_c import WARNINGS, compile_c
 from unit.bundle.graphs import HOSTILE_NAMES, IDENTITY, chain, many_ports, program_of, real
 
 

@@ -24,8 +24,9 @@ from luciole.passes.manager import DeveloperOptions
 from luciole.program.core import Program
 from luciole.program.text import load_program, render_program
 
-#: The comment on the first line that says which model a text was made of.
+#: The comment on the first line that says which model a text was made of, and with which options of lowering.
 _MODEL_COMMENT = "# model "
+_LOWERING_OPTIONS = {"keep_input": "--keep-input", "keep_output": "--keep-output", "use_recipes": "--generic-kernels"}
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ def compile_between(
         raise CompileError.of("bad-option", f"--to {to_stage} comes before --from {from_stage}")
     if not from_stage:
         return _compile(source, options, developer, identify(source, options.name), None, to_stage)
-    identity = _read_identity(source, options.name)
+    identity, lowering = _read_origin(source, options.name)
     load_operators()
     value = load_graph(source) if from_stage in GRAPH_STAGES else load_program(source)
     if isinstance(value, Program):
-        options = _options_of_program(value, options, has_target)
+        options = _options_of_program(value, options, lowering, has_target)
     return _compile(source, options, developer, identity, Resume(from_stage, value), to_stage)
 
 
@@ -92,57 +93,56 @@ def _compile(
         try:
             return build_bundle(run, build_program(run))
         except StageReached as reached:
-            return _stage_text(to_stage, reached.value, identity)
+            return _stage_text(to_stage, reached.value, identity, options)
 
 
-def _stage_text(stage: str, value: Graph | Program, identity: ModelIdentity) -> StageText:
+def _stage_text(stage: str, value: Graph | Program, identity: ModelIdentity, options: Options) -> StageText:
     """A stage's text, headed by the model it was made of."""
     rendered = render_graph(value) if isinstance(value, Graph) else render_program(value)
-    return StageText(stage, f"{_MODEL_COMMENT}{json.dumps(asdict(identity))}\n{rendered.text}", rendered.arrays)
+    lowering = {name: getattr(options, name) for name in _LOWERING_OPTIONS} if isinstance(value, Program) else {}
+    origin = json.dumps({"identity": asdict(identity), "lowering": lowering})
+    return StageText(stage, f"{_MODEL_COMMENT}{origin}\n{rendered.text}", rendered.arrays)
 
 
-def _options_of_program(program: Program, options: Options, has_target: bool) -> Options:
-    """The options for a program that was lowered already."""
+def _options_of_program(program: Program, options: Options, lowering: dict[str, bool], has_target: bool) -> Options:
+    """The options for a program that was lowered already, with those of lowering as they were then."""
     if has_target and options.target != program.target:
         raise CompileError.of(
             "bad-option",
             f"the program was made for {program.target}, not for {options.target}",
             help="leave --target away, or compile from an earlier stage",
         )
-    plain = Options()
-    late = [
-        ("--keep-input", options.keep_input != plain.keep_input),
-        ("--keep-output", options.keep_output != plain.keep_output),
-        ("--generic-kernels", options.use_recipes != plain.use_recipes),
-    ]
-    if given := [flag for flag, is_given in late if is_given]:
+    given = {name for name, _ in options.differing()}
+    if late := [flag for name, flag in _LOWERING_OPTIONS.items() if name in given]:
         raise CompileError.of(
             "bad-option",
-            f"{', '.join(given)} comes too late: the program is lowered already",
+            f"{', '.join(late)} comes too late: the program is lowered already",
             help="compile from an earlier stage",
         )
-    return replace(options, target=program.target)
+    return replace(options, target=program.target, **lowering)  # type: ignore[arg-type]  # all three are flags
 
 
-def _read_identity(source: Path, name: str) -> ModelIdentity:
-    """The model that a text was made of, by its first line; the text itself where that line is missing.
+def _read_origin(source: Path, name: str) -> tuple[ModelIdentity, dict[str, bool]]:
+    """The model that a text was made of and its options of lowering, by the first line.
 
-    Raises `CompileError` when the file cannot be read or the line is damaged.
+    Without that line it is the text itself. Raises `CompileError` when the file cannot be read or the line is damaged.
     """
     line = read_file(source).partition(b"\n")[0]
     if not line.startswith(_MODEL_COMMENT.encode()):
-        return identify(source, name)
+        return identify(source, name), {}
     try:
-        found = ModelIdentity(**json.loads(line[len(_MODEL_COMMENT) :]))
+        origin = json.loads(line[len(_MODEL_COMMENT) :])
+        found, lowering = ModelIdentity(**origin["identity"]), dict(origin["lowering"])
         texts = [found.name, found.original_name, found.file, found.sha256]
         is_sound = all(isinstance(text, str) for text in texts) and c_identifier(found.name) == found.name
-        if not is_sound or "/" in found.file or not re.fullmatch("[0-9a-f]{64}", found.sha256):
+        are_flags = all(name in _LOWERING_OPTIONS and isinstance(flag, bool) for name, flag in lowering.items())
+        if not is_sound or not are_flags or "/" in found.file or not re.fullmatch("[0-9a-f]{64}", found.sha256):
             raise ValueError
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         raise CompileError.of(
             "bad-data",
             "the first line does not say which model this text was made of",
             Location(str(source)),
             help="take the line away, or write the file again with --to",
         ) from None
-    return replace(found, name=c_identifier(name)) if name else found
+    return (replace(found, name=c_identifier(name)) if name else found), lowering

@@ -66,7 +66,7 @@ class Token:
 
 
 class Scanner:
-    """The tokens of a text, read one after the other; `file` is for messages.
+    """The tokens of a text, read one after the other; `file` and the number of its first line are for messages.
 
     A subclass sets `pattern`; its group `blank` is skipped. Kinds that methods here know: `word`, `mark`, `string`,
     `number`.
@@ -77,9 +77,10 @@ class Scanner:
     error_code: ClassVar[str]
     default_file: ClassVar[str]
 
-    def __init__(self, text: str, file: str = "") -> None:
+    def __init__(self, text: str, file: str = "", first_line: int = 1) -> None:
         self.text = text
         self.file = file
+        self.first_line = first_line
         self.tokens = self.scan()
         self.position = 0
 
@@ -108,7 +109,8 @@ class Scanner:
         # A window of the line around the caret; notes follow an eight-column "  note: ".
         first = max(0, column - 70)
         caret = " " * (8 + len(printable(line[first:column]))) + "^"
-        place = f"{self.file or self.default_file}:{self.text.count(chr(10), 0, offset) + 1}:{column + 1}"
+        number = self.first_line + self.text.count("\n", 0, offset)
+        place = f"{self.file or self.default_file}:{number}:{column + 1}"
         notes = (f"{printable(line[first : first + 140])}\n{caret}", *notes)
         raise CompileError.of(self.error_code, message, Location(place), notes=notes, help=help)
 

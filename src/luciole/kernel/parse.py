@@ -109,8 +109,8 @@ class KernelParser(Scanner):
     error_code = "kernel-syntax"
     default_file = "kernel text"
 
-    def __init__(self, text: str, file: str = "") -> None:
-        super().__init__(text, file)
+    def __init__(self, text: str, file: str = "", first_line: int = 1) -> None:
+        super().__init__(text, file, first_line)
         self.buffers: dict[str, Parameter] = {}
         self.variables: dict[str, Variable] = {}
         self.depth = 0
@@ -563,9 +563,10 @@ class KernelParser(Scanner):
         return number
 
 
-def parse_kernel(text: str, file: str = "") -> Kernel:
-    """The kernel of a text. Raises `CompileError` (`kernel-syntax`) with the line and a caret; `file` is for messages.
+def parse_kernel(text: str, file: str = "", first_line: int = 1) -> Kernel:
+    """The kernel of a text. Raises `CompileError` (`kernel-syntax`) with the line and a caret.
 
-    Intrinsics must have been defined: import the modules that hold them.
+    `file` and the number of the text's first line in it are for messages. Intrinsics must have been defined: import the
+    modules that hold them.
     """
-    return KernelParser(text, file).kernel()
+    return KernelParser(text, file, first_line).kernel()

@@ -40,8 +40,7 @@ def parse_program(text: str, constants: Mapping[str, Array] | None = None, file:
     parser = _ProgramParser(text[: starts[0]] if starts else text, constants or {}, file)
     kernels: dict[str, Kernel] = {}
     for start, end in parts:
-        # Empty lines in front keep the line numbers of messages.
-        kernel = parse_kernel("\n" * text.count("\n", 0, start) + text[start:end], file)
+        kernel = parse_kernel(text[start:end], file or parser.default_file, text.count("\n", 0, start) + 1)
         if kernel.name in kernels:
             parser.fail_at(text, start, f"the kernel {kernel.name} stands in the file twice")
         kernels[kernel.name] = kernel

@@ -20,7 +20,9 @@ def load_model(path: Path | str) -> Graph:
     data = read_file(path)
     if path.suffix == ".graph":
         from luciole.graph.text import load_graph
+        from luciole.ops.catalog import load_operators
 
+        load_operators()
         return load_graph(path)
     if is_tflite(data):
         from luciole.importers.tflite.build import load_tflite

@@ -1,10 +1,10 @@
-"""Loads model files given by their mutations, one after the other, in a process of limited memory.
+"""Compiles model files, given by their mutations, as far as the plan of memory, in a process of limited memory.
 
     python try_files.py BASE MUTATIONS MEMORY_BYTES
 
 MUTATIONS is a JSON list of mutations of the file BASE, each a list of edits: ["cut", length] or ["write", offset, hex].
 For each, one line of JSON is printed before it is tried (so that a crash is blamed on the right one) and one with the
-outcome: "loaded", the codes of a refusal, or the traceback of anything else.
+outcome: "compiled", the codes of a refusal, or the traceback of anything else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,14 @@ import sys
 import traceback
 from pathlib import Path
 
+from luciole.driver import lower_ordered, optimize
 from luciole.errors import CompileError
 from luciole.graph.verify import verify_graph
 from luciole.importers import load_model
+from luciole.ir.target import load_targets
+from luciole.lower.lower import LoweringOptions
+from luciole.lower.plan import plan_memory
+from luciole.passes.manager import DeveloperOptions, PassContext
 
 
 def mutate(data: bytes, edits: list[list[object]]) -> bytes:
@@ -33,16 +38,19 @@ def mutate(data: bytes, edits: list[list[object]]) -> bytes:
 
 
 def outcome(path: Path) -> str:
-    """What loading the file comes to."""
+    """What compiling the file comes to."""
     try:
-        verify_graph(load_model(path))
+        graph = load_model(path)
+        verify_graph(graph)
+        optimize(graph, PassContext(DeveloperOptions(), sys.stderr.write))
+        plan_memory(lower_ordered(graph, load_targets()["cortex-m4"], LoweringOptions()))
     except CompileError as error:
         if not error.diagnostics or not all(d.message for d in error.diagnostics) or error.exit_code not in (1, 2):
             return f"error without a text: {error!r}"
         return "refused: " + " ".join(d.code for d in error.diagnostics)
     except BaseException:
         return traceback.format_exc()
-    return "loaded"
+    return "compiled"
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Lowering, order and planning on small graphs: `tests/golden/{lower,plan}/*.case`; each program also runs.
 
-Commands are `lower`, `plan`, and `order` (which plans after ordering); words are `target=NAME`, `keep_input`, `keep_output`
-and `recipes` (hand-scheduled kernels, which are off otherwise). What is compared is the program without its graph and
-kernels; the hashes in kernels' names are left out, since they change with every kernel.
+Commands are `lower`, `plan`, and `order` (which plans after ordering); words are `target=NAME`, `keep_input`,
+`keep_output` and `recipes` (hand-scheduled kernels, which are off otherwise). What is compared is the program without
+its graph and kernels; the hashes in kernels' names are left out, since they change with every kernel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Programs written by hand: `tests/golden/program/*.case`.
 
-`run: print` reads a program, verifies it and prints it; `run: problems` lists what the verifier says about it; `run: error`
-shows why it is refused.
+`run: print` reads a program, verifies it and prints it; `run: problems` lists what the verifier says about it;
+`run: error` shows why it is refused.
 """
 
 from __future__ import annotations

@@ -1,0 +1,141 @@
+"""The samples of all operators, with their data, results and kernels, for the generic tests."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+
+from luciole.emit.llvm import print_kernel_llvm
+from luciole.emit.native import LlvmModule, compile_object
+from luciole.graph.core import Operator, Value
+from luciole.graph.interpret import compute_operator
+from luciole.graph.samples import Samples
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType
+from luciole.kernel.core import Kernel
+from luciole.kernel.transform import expand_long_multiply
+from luciole.ops.catalog import load_operators
+from luciole.targets.base import BoundKernel, build_kernel
+from support.random_kernels import equal_bits
+
+#: Operators whose float results are sums, so that the order of additions shows in the last bits.
+SUMMING = ("conv2d", "depthwise_conv2d", "fully_connected", "matmul", "average_pool2d", "mean", "softmax")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sample of an operator. `name` is its kind, element type and number."""
+
+    name: str
+    op: Operator
+    arrays: dict[Value, Array]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether floats are among operands or results."""
+        types = [value.type for value in self.op.operands] + list(self.op.result_types())
+        return any(type.dtype.is_float for type in types)
+
+    @cached_property
+    def expected(self) -> tuple[Array, ...]:
+        """The results by the operator's meaning in numpy."""
+        return compute_operator(self.op, self.arrays)
+
+    @cached_property
+    def bound(self) -> BoundKernel:
+        """The generic kernel."""
+        return build_kernel(self.op)
+
+    def buffers(self, kernel: Kernel | None = None) -> dict[str, Array]:
+        """The kernel's inputs by name, in the shapes that it sees."""
+        given = {name: self.arrays[value] for name, value in self.bound.activations} | dict(self.bound.constants)
+        parameters = (kernel or self.bound.kernel).parameters
+        return {p.name: np.asarray(given[p.name], order="C").reshape(p.shape) for p in parameters if p.name in given}
+
+    def check(self, results: dict[str, Array]) -> None:
+        """Assert that results by name are the expected ones: equal bits, or nearly the same for sums of floats."""
+        for name, want in zip(self.bound.results, self.expected, strict=True):
+            got = results[name].reshape(want.shape)
+            if self.op.kind in SUMMING and want.dtype == np.float32:
+                assert_nearly_equal(got, want)
+            else:
+                assert equal_bits(got, np.asarray(want, order="C")), f"{self.op}: {got} instead of {want}"
+
+
+def assert_nearly_equal(got: Array, want: Array, tolerance: float = 1e-6) -> None:
+    """Assert that floats differ by at most `tolerance` times the largest, and are not numbers at the same places."""
+    assert np.array_equal(np.isnan(got), np.isnan(want)), f"{got} instead of {want}"
+    largest = np.nanmax(np.abs(want[np.isfinite(want)]), initial=0.0)
+    with np.errstate(invalid="ignore"):
+        error = np.nanmax(np.where(got == want, 0.0, np.abs(got.astype(np.float64) - want)), initial=0.0)
+    assert error <= tolerance * largest, f"{got} instead of {want}"
+
+
+@cache
+def samples() -> tuple[Sample, ...]:
+    """All samples of all operators that have some."""
+    found = []
+    for kind, cls in load_operators().items():
+        if not cls.__module__.startswith("luciole."):
+            continue
+        maker = Samples()
+        for number, op in enumerate(cls.samples(maker)):
+            constants = {value: value.data for value in op.operands if value.data is not None}
+            dtype = (op.operands[0].type if op.operands else op.result_types()[0]).dtype.value
+            found.append(Sample(f"{kind}-{dtype}-{number}", op, maker.arrays | constants))
+    return tuple(found)
+
+
+def compile_samples(chosen: tuple[Sample, ...], target: Target) -> bytes:
+    """One object with the generic kernels as functions `kernel_0`, `kernel_1`, ... in order."""
+    modules = []
+    for number, sample in enumerate(chosen):
+        kernel = sample.bound.kernel
+        if not target.has("long_multiply"):
+            kernel = expand_long_multiply(kernel)
+        modules.append(LlvmModule(print_kernel_llvm(kernel, f"kernel_{number}", target)))
+    return compile_object(modules, target)
+
+
+def call_address(address: int, sample: Sample) -> dict[str, Array]:
+    """Run a kernel loaded into this process; its results by name."""
+    buffers = sample.buffers()
+    memory: list[Array] = []
+    results: dict[str, Array] = {}
+    for parameter in sample.bound.kernel.parameters:
+        if parameter.name in buffers:
+            memory.append(buffers[parameter.name])
+        else:
+            memory.append(np.full(parameter.shape, 0x5A, parameter.dtype.numpy))
+            results[parameter.name] = memory[-1]
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(memory))(address)
+    function(*(array.ctypes.data for array in memory))
+    return results
+
+
+def integer_samples() -> tuple[Sample, ...]:
+    """Samples without floats."""
+    return tuple(sample for sample in samples() if not sample.is_float)
+
+
+def float_samples() -> tuple[Sample, ...]:
+    """Samples with floats."""
+    return tuple(sample for sample in samples() if sample.is_float)
+
+
+def one_of_each(chosen: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """The first sample of each operator and element type."""
+    first: dict[str, Sample] = {}
+    for sample in chosen:
+        first.setdefault(sample.name.rpartition("-")[0], sample)
+    return tuple(first.values())
+
+
+def dtypes_of(kind: str) -> set[DType]:
+    """The element types that the samples of an operator have."""
+    return {value.type.dtype for sample in samples() if sample.op.kind == kind for value in sample.op.operands} | {
+        type.dtype for sample in samples() if sample.op.kind == kind for type in sample.op.result_types()
+    }

@@ -58,7 +58,7 @@ def _target_machine(target: Target, *, jit: bool = False) -> Any:
 
 
 def compile_object(modules: Iterable[LlvmModule], target: Target) -> bytes:
-    """Link modules into one relocatable object. Raises `InternalError` with LLVM's words when a module does not parse."""
+    """Link modules into one relocatable object. Raises `InternalError` when LLVM refuses a module, with its words."""
     llvm = _binding()
     machine = _target_machine(target)
     linked: Any = None
@@ -84,7 +84,7 @@ def _parse(module: LlvmModule, target: Target, machine: Any) -> Any:
     if module.optimize:
         is_wide = target.pointer_bytes == 8
         options = llvm.create_pipeline_tuning_options(speed_level=3 if is_wide else 2)
-        options.loop_vectorization = is_wide
+        options.loop_vectorization = is_wide or target.has("mve")
         options.slp_vectorization = is_wide
         options.loop_unrolling = is_wide or module.unroll
         builder = llvm.create_pass_builder(machine, options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -128,16 +129,26 @@ class Registration:
     operator: str
     dtype: DType
     needs: frozenset[str]
+    unless: frozenset[str]
+
+    def fits(self, target: Target) -> bool:
+        """Whether a target has all the features that the recipe needs, and none of those that make it pointless."""
+        return target.has(*self.needs) and not self.unless & target.features
 
 
 _RECIPES: list[Registration] = []
 
 
-def kernel(operator: str, dtype: DType, needs: set[str]) -> Callable[[type[KernelRecipe]], type[KernelRecipe]]:
-    """Register a recipe for an operator of an element type, on targets that have the features it needs."""
+def kernel(
+    operator: str, dtype: DType, needs: AbstractSet[str], unless: AbstractSet[str] = frozenset()
+) -> Callable[[type[KernelRecipe]], type[KernelRecipe]]:
+    """Register a recipe for an operator of an element type, on targets that have the features it needs.
+
+    `unless` names features with which generic loops are better: a vector unit that the compiler uses by itself.
+    """
 
     def decorate(cls: type[KernelRecipe]) -> type[KernelRecipe]:
-        _RECIPES.append(Registration(cls(), operator, dtype, frozenset(needs)))
+        _RECIPES.append(Registration(cls(), operator, dtype, frozenset(needs), frozenset(unless)))
         return cls
 
     return decorate
@@ -157,7 +168,7 @@ def candidate_recipes(op: Operator, target: Target) -> list[KernelRecipe]:
     found = [
         r.recipe
         for r in recipes()
-        if r.operator == op.kind and r.dtype is dtype and target.has(*r.needs) and not r.recipe.applies(op)
+        if r.operator == op.kind and r.dtype is dtype and r.fits(target) and not r.recipe.applies(op)
     ]
     return sorted(found, key=lambda recipe: recipe.cost(op, target).cycles)
 

@@ -13,7 +13,7 @@ from luciole.graph.core import Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
-from luciole.ir.types import Array, DType, TensorType
+from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
 from luciole.kernel.intrinsics import average_rounded
@@ -52,6 +52,15 @@ class Pool(Operator):
         rows, columns = self.window.output_size((height, width))
         return TensorType(x.dtype, (x.shape[0], rows, columns, x.shape[3]), common.kept_quant(self, self.x))
 
+    def kernel_shapes(self) -> dict[str, Shape]:
+        """A window of the size of x, seen as one row: its taps are then one loop."""
+        batch, height, width, channels = self.x.type.shape
+        return {"x": (batch, 1, height * width, channels)} if self._is_global else {}
+
+    @property
+    def _is_global(self) -> bool:
+        return self.size == self.x.type.shape[1:3] and not self.window.has_padding
+
     def taps(self, values: Array, fill: float) -> Array:
         """All windows as [N, OH, OW, KH * KW, C], outside the input `fill`."""
         patches = self.window.patches(values, fill)
@@ -76,11 +85,12 @@ class Pool(Operator):
     def pixel_loops(self, k: LoopBuilder, v: Views) -> Iterator[Pixel]:
         """Loops over pixels and channels, with the bounds of the taps of each."""
         batch, height, width, channels = v.y.shape
-        size = self.x.type.shape[1:3]
+        size = v.x.shape[1:3]
+        window = Window((size[0], size[1]), (1, 1), self.pads) if self._is_global else self.window
         with k.nest("n", batch, height, width) as (n, oh, ow):
             bounds: list[tuple[Operand, Operand]] = []
             for axis, position in ((0, oh), (1, ow)):
-                first, last = self.window.tap_bounds(axis, position, size[axis])
+                first, last = window.tap_bounds(axis, position, size[axis])
                 if isinstance(first, Expr):
                     first, last = k.define("first", first), k.define("last", last, DType.INDEX)
                 bounds.append((first, last))

@@ -119,11 +119,32 @@ def inspect_object(data: bytes, weights_section: str = "") -> ObjectFacts:
         else:
             kind = "weights" if section.name == weights_section else "rodata"
         sizes[kind] += section["sh_size"]
-    table = cast("SymbolTableSection", next(elf.iter_sections("SHT_SYMTAB")))
-    undefined = sorted({s.name for s in table.iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name})
+    symbols = _symbols(cast("SymbolTableSection", next(elf.iter_sections("SHT_SYMTAB"))))
+    undefined = sorted({s.name for s in symbols if s.section is None and s.name and s.kind != "STT_FILE"})
     return ObjectFacts(
-        _functions(elf, table), sizes["code"], sizes["weights"], sizes["rodata"], sizes["writable"], tuple(undefined)
+        _functions(elf, symbols), sizes["code"], sizes["weights"], sizes["rodata"], sizes["writable"], tuple(undefined)
     )
+
+
+@dataclass(frozen=True)
+class _Symbol:
+    """A line of the symbol table; `section` is None for what is not in the file (or in no section)."""
+
+    name: str
+    kind: str
+    section: int | None
+    value: int
+    size: int
+
+
+def _symbols(table: SymbolTableSection) -> list[_Symbol]:
+    """All symbols by their number; parsed once, since that is slow."""
+    found = []
+    for symbol in table.iter_symbols():
+        home = symbol["st_shndx"]
+        section = home if isinstance(home, int) else None
+        found.append(_Symbol(symbol.name, symbol["st_info"]["type"], section, symbol["st_value"], symbol["st_size"]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -136,19 +157,24 @@ class _Function:
     size: int
 
 
-def _functions(elf: ELFFile, table: SymbolTableSection) -> dict[str, FunctionFacts]:
+def _functions(elf: ELFFile, symbols: list[_Symbol]) -> dict[str, FunctionFacts]:
+    odd = 1 if elf["e_machine"] == "EM_ARM" else 0
     places = [
-        _Function(
-            s.name, s["st_shndx"], s["st_value"] & ~1 if elf["e_machine"] == "EM_ARM" else s["st_value"], s["st_size"]
-        )
-        for s in table.iter_symbols()
-        if s["st_info"]["type"] == "STT_FUNC" and isinstance(s["st_shndx"], int)
+        _Function(s.name, s.section, s.value & ~odd, s.size)
+        for s in symbols
+        if s.kind == "STT_FUNC" and s.section is not None
     ]
-    calls = dict(_relocated_calls(elf, table, places))
+    calls: dict[int, dict[int, str]] = {}
+    for section, site, name in _relocated_calls(elf, symbols, places):
+        calls.setdefault(section, {})[site] = name
+    marks: dict[int, list[tuple[int, bool]]] = {}
+    for symbol in symbols:
+        if symbol.name[:2] in ("$t", "$x", "$a", "$d") and symbol.section is not None:
+            marks.setdefault(symbol.section, []).append((symbol.value, symbol.name[:2] != "$d"))
     found = {}
     for place in places:
-        frame = _frame(elf, table, place)
-        called = {site: name for (section, site), name in calls.items() if section == place.section}
+        frame = _frame(elf, place, sorted(marks.get(place.section, [])))
+        called = calls.get(place.section, {})
         inside = {site: n for site, n in called.items() if place.start <= site < place.start + place.size}
         for call in frame.calls if frame is not None else ():
             if call.site not in inside:
@@ -171,10 +197,10 @@ def _at(places: list[_Function], section: int, offset: int) -> str:
     return ""
 
 
-def _frame(elf: ELFFile, table: SymbolTableSection, place: _Function) -> Frame | None:
+def _frame(elf: ELFFile, place: _Function, marks: list[tuple[int, bool]]) -> Frame | None:
     """The frame of a function; None where the instruction set is not read."""
     code: bytes = elf.get_section(place.section).data()
-    ranges = list(_instruction_ranges(table, place))
+    ranges = list(_instruction_ranges(marks, place))
     match elf["e_machine"]:
         case "EM_ARM":
             return thumb_frame(code, ranges)
@@ -185,13 +211,8 @@ def _frame(elf: ELFFile, table: SymbolTableSection, place: _Function) -> Frame |
     return None
 
 
-def _instruction_ranges(table: SymbolTableSection, place: _Function) -> Iterator[tuple[int, int]]:
+def _instruction_ranges(marks: list[tuple[int, bool]], place: _Function) -> Iterator[tuple[int, int]]:
     """The parts of a function that are instructions: mapping symbols ($t, $x, $d) say where data begins and ends."""
-    marks = sorted(
-        (s["st_value"], s.name[:2] != "$d")
-        for s in table.iter_symbols()
-        if s.name[:2] in ("$t", "$x", "$a", "$d") and s["st_shndx"] == place.section
-    )
     begin, is_code = place.start, True
     end = place.start + place.size
     for at, starts_code in marks:
@@ -205,9 +226,7 @@ def _instruction_ranges(table: SymbolTableSection, place: _Function) -> Iterator
         yield begin, end
 
 
-def _relocated_calls(
-    elf: ELFFile, table: SymbolTableSection, places: list[_Function]
-) -> Iterator[tuple[tuple[int, int], str]]:
+def _relocated_calls(elf: ELFFile, symbols: list[_Symbol], places: list[_Function]) -> Iterator[tuple[int, int, str]]:
     """Section, offset and name of what is called there, from the relocations of code."""
     kinds = _CALLS.get(elf["e_machine"], frozenset())
     for section in elf.iter_sections():
@@ -219,13 +238,13 @@ def _relocated_calls(
         for relocation in cast("RelocationSection", section).iter_relocations():
             if relocation["r_info_type"] not in kinds:
                 continue
-            symbol = table.get_symbol(relocation["r_info_sym"])
-            home = symbol["st_shndx"]
-            if isinstance(home, int) and not elf.get_section(home)["sh_flags"] & _EXECUTE:
+            symbol = symbols[relocation["r_info_sym"]]
+            home = symbol.section
+            if home is not None and not elf.get_section(home)["sh_flags"] & _EXECUTE:
                 continue  # a constant, which x86 reaches by the same relocation
             name = symbol.name
-            if symbol["st_info"]["type"] == "STT_SECTION":
+            if symbol.kind == "STT_SECTION" and home is not None:
                 # A local function: the addend says where it begins.
                 addend = relocation["r_addend"] if "r_addend" in relocation.entry else 0
-                name = _at(places, home, symbol["st_value"] + max(0, addend)) or "?"
-            yield (section["sh_info"], relocation["r_offset"]), name
+                name = _at(places, home, symbol.value + max(0, addend)) or "?"
+            yield section["sh_info"], relocation["r_offset"], name

@@ -81,6 +81,7 @@ class HostSession:
         self._close = close
         self._arena = _Memory(interface.arena_bytes, interface.arena_alignment)
         self._mutable = _Memory(interface.mutable_bytes, interface.arena_alignment)
+        self._weights = constant_weights
         self._constant = _Memory(len(constant_weights), interface.arena_alignment)
         ctypes.memmove(self._constant.address, constant_weights, len(constant_weights))
         self._model = ctypes.c_void_p()
@@ -121,6 +122,12 @@ class HostSession:
             return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
 
         return cls(interface, address_of, library, constant_weights, folder.cleanup)
+
+    def another(self) -> HostSession:
+        """One more instance of the same loaded model, with memory of its own; both may run at once in different
+        threads.
+        """
+        return HostSession(self.interface, self._address_of, self._keep, self._weights)
 
     def __enter__(self) -> Self:
         return self

@@ -204,7 +204,8 @@ def _accessor_llvm(prefix: str, port: Port) -> list[str]:
 def print_weights_llvm(program: Program, prefix: str) -> str:
     """A module of one constant: the weights."""
     blob = program.weights_blob() or b"\0"
-    text = "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in blob)
+    spelled = [chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in range(256)]
+    text = "".join(map(spelled.__getitem__, blob))
     section = f'section ".rodata.{prefix}_weights"'
     value = f'[{len(blob)} x i8] c"{text}"'
     return f"@{prefix}_weights = hidden constant {value}, {section}, align {program.weights.alignment}\n"

@@ -34,7 +34,7 @@ class Transpose(Operator):
         return TensorType(x.dtype, tuple(x.shape[axis] for axis in self.permutation), quant)
 
     def compute(self, x: Array) -> Array:
-        return np.ascontiguousarray(x.transpose(self.permutation))
+        return np.ascontiguousarray(x.transpose(self.permutation)) if self.permutation else x
 
     @property
     def is_view(self) -> bool:

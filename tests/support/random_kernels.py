@@ -31,10 +31,14 @@ from luciole.kernel.core import (
     maximum,
     select,
 )
+from luciole.kernel.interpret import run_kernel
 
 INTEGERS = (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64)
 VALUES = (*INTEGERS, DType.F32, DType.BOOL)
 SIZE = 8
+
+#: The value that tests bind scalars to when a transform takes them away.
+BOUND = 3
 
 
 def high_product() -> Intrinsic:
@@ -81,6 +85,26 @@ def equal_bits(a: Array, b: Array) -> bool:
         both = np.isnan(a) & np.isnan(b)
         return bool(np.all(both | (a.view(np.uint32) == b.view(np.uint32))))
     return bool(np.array_equal(a, b))
+
+
+def assert_same_outputs(before: Kernel, after: Kernel, seeds: int = 3) -> None:
+    """Both kernels, run on random inputs, give the same bits; `after` may have other names or fewer scalars."""
+    names = {old.name: new.name for old, new in zip(before.parameters, after.parameters, strict=True)}
+    if len(before.scalars) == len(after.scalars):
+        names |= {old.name: new.name for old, new in zip(before.scalars, after.scalars, strict=True)}
+    for seed in range(seeds):
+        buffers, scalars = random_inputs(before, seed)
+        for scalar in scalars:
+            if len(before.scalars) != len(after.scalars) and scalar not in {s.name for s in after.scalars}:
+                scalars[scalar] = BOUND
+        expected = run_kernel(before, buffers, scalars)
+        actual = run_kernel(
+            after,
+            {names[name]: array for name, array in buffers.items()},
+            {names.get(name, name): value for name, value in scalars.items()},
+        )
+        for name, array in expected.items():
+            assert equal_bits(array, actual[names[name]]), f"{name} is {actual[names[name]]}, should be {array}"
 
 
 def random_kernel(seed: int) -> Kernel:

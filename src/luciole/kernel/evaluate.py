@@ -168,7 +168,7 @@ def _evaluate(expr: Expr, values: Values) -> Array:
         case Cast():
             return cast_value(_evaluate(expr.a, values), expr.a.dtype, expr.dtype)
         case Bitcast():
-            return np.ascontiguousarray(_evaluate(expr.a, values)).view(expr.dtype.numpy)
+            return np.asarray(_evaluate(expr.a, values), order="C").view(expr.dtype.numpy)
         case Call():
             return call_value(expr.intrinsic, [_evaluate(a, values) for a in expr.arguments])
     raise EvaluationError(f"{type(expr).__name__} is not a pure expression")

@@ -57,7 +57,8 @@ def exact_interval(operation: str, a: Interval, b: Interval, bits: int) -> Inter
         case "and" if a.low >= 0 or b.low >= 0:
             return Interval(0, min(x.high for x in (a, b) if x.low >= 0))
         case "or" | "xor" if a.low >= 0 and b.low >= 0:
-            return Interval(0, (1 << max(a.high, b.high).bit_length()) - 1)
+            lowest = max(a.low, b.low) if operation == "or" else 0
+            return Interval(lowest, (1 << max(a.high, b.high).bit_length()) - 1)
         case "shift_left" if b.low >= 0 and b.high < bits:
             return _hull(x << y for x in a for y in b)
         case "shift_right" if b.low >= 0 and b.high < bits:

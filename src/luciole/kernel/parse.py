@@ -90,7 +90,7 @@ _TOKEN = re.compile(
 )
 _SUFFIX = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?)([a-z]\w*)?")
 
-#: How deep expressions and statements may nest; a bound on hostile text.
+#: How deep expressions and statements may nest together; a bound on hostile text.
 _MAXIMUM_DEPTH = 100
 
 
@@ -211,7 +211,7 @@ class KernelParser(Scanner):
         if indent <= 2 * self.depth:
             return ()
         if self.depth >= _MAXIMUM_DEPTH:
-            self.fail("statements are nested too deep")
+            self.fail("too many levels")
         if indent != 2 * self.depth + 2:
             self.fail(f"expected an indent of {2 * self.depth + 2} spaces, found {indent}", self._first_of_line())
         self.depth += 1
@@ -337,7 +337,7 @@ class KernelParser(Scanner):
         """An expression of operators that bind at least as strongly as `strength`."""
         self.depth += 1
         if self.depth > _MAXIMUM_DEPTH:
-            self.fail("expressions are nested too deep")
+            self.fail("too many levels")
         left = self._prefix()
         while True:
             token = self.peek()

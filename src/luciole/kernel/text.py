@@ -72,7 +72,7 @@ from luciole.kernel.parse import (
     parse_kernel,
 )
 
-__all__ = ["body_text", "expr_text", "parse_kernel", "print_kernel", "stmt_text"]
+__all__ = ["body_text", "parse_kernel", "print_kernel", "stmt_text", "value_text"]
 
 _WIDTH = 120
 _COMPARISONS = {o: sign for sign, (o, strength) in INFIX.items() if strength == COMPARISON_STRENGTH}
@@ -116,22 +116,22 @@ def stmt_text(stmt: Stmt, depth: int = 0) -> list[str]:
     match stmt:
         case Define():
             variable = stmt.variable
-            return [f"{indent}{name_text(variable.name)}: {variable.dtype.value} = {_in_context(stmt.value)}"]
+            return [f"{indent}{name_text(variable.name)}: {variable.dtype.value} = {value_text(stmt.value)}"]
         case Assign():
-            return [f"{indent}{name_text(stmt.variable.name)} = {_in_context(stmt.value)}"]
+            return [f"{indent}{name_text(stmt.variable.name)} = {value_text(stmt.value)}"]
         case Store():
-            return [f"{indent}{name_text(stmt.buffer)}[{_list(stmt.indices)}] = {_in_context(stmt.value)}"]
+            return [f"{indent}{name_text(stmt.buffer)}[{_list(stmt.indices)}] = {value_text(stmt.value)}"]
         case Write():
-            return [f"{indent}write{_access(stmt.value.dtype, stmt)} = {_in_context(stmt.value)}"]
+            return [f"{indent}write{_access(stmt.value.dtype, stmt)} = {value_text(stmt.value)}"]
         case For():
             step = f" step {stmt.step}" if stmt.step != 1 else ""
-            bounds = f"{_in_context(stmt.begin)}..{_in_context(stmt.end)}"
+            bounds = f"{value_text(stmt.begin)}..{value_text(stmt.end)}"
             return [f"{indent}for {name_text(stmt.variable.name)} in {bounds}{step}", *body_text(stmt.body, depth + 1)]
         case Repeat():
-            last = f"{indent}while {_in_context(stmt.condition)}"
+            last = f"{indent}while {value_text(stmt.condition)}"
             return [f"{indent}repeat", *body_text(stmt.body, depth + 1), last]
         case If():
-            lines = [f"{indent}if {_in_context(stmt.condition)}", *body_text(stmt.then, depth + 1)]
+            lines = [f"{indent}if {value_text(stmt.condition)}", *body_text(stmt.then, depth + 1)]
             if stmt.otherwise:
                 lines += [f"{indent}else", *body_text(stmt.otherwise, depth + 1)]
             return lines
@@ -147,18 +147,13 @@ def stmt_text(stmt: Stmt, depth: int = 0) -> list[str]:
 # Expressions
 
 
-def expr_text(expr: Expr) -> str:
-    """An expression as text; numbers whose type nothing else says carry it."""
-    return _expr(expr)[0]
-
-
-def _in_context(expr: Expr) -> str:
-    """An expression in a place that says its type."""
+def value_text(expr: Expr) -> str:
+    """An expression as text, in a place that says its type."""
     return _number(expr) if isinstance(expr, Constant) else _expr(expr)[0]
 
 
 def _list(exprs: tuple[Expr, ...]) -> str:
-    return ", ".join(_in_context(e) for e in exprs)
+    return ", ".join(value_text(e) for e in exprs)
 
 
 def _number(constant: Constant) -> str:
@@ -214,7 +209,7 @@ def _expr(expr: Expr) -> tuple[str, int]:
             return _unary(expr)
         case Select():
             branches = _function("", expr.a, expr.b)
-            return f"select({_in_context(expr.condition)}, {branches[1:]}", PRIMARY_STRENGTH
+            return f"select({value_text(expr.condition)}, {branches[1:]}", PRIMARY_STRENGTH
         case Cast():
             return f"{expr.dtype.value}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
         case Bitcast():
@@ -223,7 +218,7 @@ def _expr(expr: Expr) -> tuple[str, int]:
             return f"{name_text(expr.buffer)}[{_list(expr.indices)}]", PRIMARY_STRENGTH
         case Address():
             has_offset = not (isinstance(expr.offset, Constant) and expr.offset.value == 0)
-            offset = f", {_in_context(expr.offset)}" if has_offset else ""
+            offset = f", {value_text(expr.offset)}" if has_offset else ""
             return f"address({name_text(expr.buffer)}{offset})", PRIMARY_STRENGTH
         case Read():
             return f"read{_access(expr.dtype, expr)}", PRIMARY_STRENGTH
@@ -251,4 +246,4 @@ def _unary(expr: Unary) -> tuple[str, int]:
 def _access(dtype: DType, access: Read | Write) -> str:
     offset = f", offset={access.offset}" if access.offset else ""
     alignment = f", align={access.alignment}" if access.alignment != dtype.size_bytes else ""
-    return f".{dtype.value}({_in_context(access.pointer)}{offset}{alignment})"
+    return f".{dtype.value}({value_text(access.pointer)}{offset}{alignment})"

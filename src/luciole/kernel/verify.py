@@ -64,7 +64,7 @@ from luciole.kernel.core import (
 from luciole.kernel.intervals import Interval, interval
 from luciole.kernel.pointers import pointer_roots, roots_of
 from luciole.kernel.rewrite import assigned_names
-from luciole.kernel.text import expr_text, stmt_text
+from luciole.kernel.text import stmt_text, value_text
 
 _FLOAT_OPERATIONS = ("add", "sub", "mul", "divide", "min", "max")
 _BOOL_OPERATIONS = ("min", "max", "and", "or", "xor")
@@ -309,7 +309,7 @@ class _Verifier:
         elif a.is_integer and not self.is_dead:
             amount = interval(expr.b, self.known)
             if operation.startswith("shift") and (amount.high < 0 or amount.low >= a.bits):
-                yield f"[10] {a.value} shifted by {expr_text(expr.b)}"
+                yield f"[10] {a.value} shifted by {value_text(expr.b)}"
             if operation in ("divide", "remainder") and amount == (0, 0):
                 yield f"[10] {operation} by 0"
 
@@ -362,7 +362,7 @@ class _Verifier:
             if index.dtype is DType.INDEX:
                 bounds = interval(index, self.known)
                 if bounds.high < 0 or bounds.low >= size:
-                    yield f"[6] index {expr_text(index)} of axis {axis} of {buffer} is outside 0..{size}"
+                    yield f"[6] index {value_text(index)} of axis {axis} of {buffer} is outside 0..{size}"
 
     def access(self, pointer: Expr, offset: int, dtype: DType, alignment: int) -> Iterator[str]:
         if pointer.dtype is not DType.POINTER:

@@ -144,7 +144,9 @@ class Requantizer:
         """The numpy meaning, channels on the last axis; the result is int64 within low..high."""
         multiplier, shift = arithmetic.multiplier_arrays(self.multipliers)
         scaled = arithmetic.requantize(accumulator, multiplier, shift, self.rounding)
-        return arithmetic.clamp(scaled.astype(np.int64) + self.zero_point, self.low, self.high)
+        # One multiplier for all channels is an array of one element, which would give a scalar an axis.
+        shifted = scaled.astype(np.int64).reshape(accumulator.shape) + self.zero_point
+        return arithmetic.clamp(shifted, self.low, self.high)
 
     def emit(self, accumulator: Expr, multiplier: Operand, shift: Operand) -> Expr:
         """The kernel expression: an `i32` within low..high."""

@@ -20,6 +20,9 @@ from luciole.graph.text import parse_graph, render_graph
 from luciole.ir.target import find_target, load_targets
 from luciole.ir.types import Array, DType
 from luciole.kernel.interpret import run_kernel
+from luciole.kernel.parse import parse_kernel
+from luciole.kernel.text import print_kernel
+from luciole.kernel.verify import verify_kernel
 from luciole.lower.inplace import in_place_operands, merge_parameters
 from luciole.ops.catalog import load_operators
 from support.native_c import call_kernel, compile_c, kernels_source
@@ -68,6 +71,13 @@ def test_numpy_computes_what_the_type_says(sample: Sample) -> None:
 @every_sample
 def test_the_kernel_interpreter_agrees_with_numpy(sample: Sample) -> None:
     sample.check(run_kernel(sample.bound.kernel, sample.buffers()))
+
+
+@every_sample
+def test_kernels_are_valid_and_have_a_text(sample: Sample) -> None:
+    kernel = sample.bound.kernel
+    verify_kernel(kernel)
+    assert parse_kernel(print_kernel(kernel)) == kernel
 
 
 @pytest.mark.parametrize("sample", [s for s in samples() if s.op.in_place_operands()], ids=lambda sample: sample.name)

@@ -12,6 +12,7 @@ zero; a cast from float to integer truncates and must be in range. The interpret
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ctypes import c_float
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -410,11 +411,11 @@ class Kernel:
 
 
 def as_expr(value: Operand, dtype: DType) -> Expr:
-    """A number as a constant of `dtype`; an expression as it is."""
+    """A number as a constant of `dtype`, floats rounded to it; an expression as it is."""
     if isinstance(value, Expr):
         return value.as_data()
     if dtype.is_float:
-        return Constant(float(value), dtype)
+        return Constant(c_float(value).value, dtype)
     if isinstance(value, float):
         raise TypeError(f"{value} is not a {dtype.value}")
     return Constant(wrap(int(value), dtype), dtype)

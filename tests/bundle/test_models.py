@@ -85,3 +85,16 @@ def test_an_object_of_integers_links_whatever_the_float_abi(shared_model: Models
     command = ["arm-none-eabi-gcc", *flags, "-DNET_TEST_NO_STDIO", "net_test.c", "net.o", "-o", "net.elf"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "cortex-m33", "cortex-m55"])
+@pytest.mark.parametrize("name", ["kws_dscnn_int8", "kws_dscnn_f32"])
+def test_cross_compilers_take_the_c_without_a_word(shared_model: Models, name: str, core: str, tmp_path: Path) -> None:
+    bundle = bundle_of(shared_model(name), target=core, emit="c")
+    bundle.save(tmp_path)
+    flags = [*find_target(core).gcc_flags, "-std=c99", "-O2", *WARNINGS, "-Wundef", "-c"]
+    for file in ("net.c", "net_test.c"):
+        command = ["arm-none-eabi-gcc", *flags, file, "-o", f"{file}.o"]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stderr) == (0, "")

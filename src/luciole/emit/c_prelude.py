@@ -45,6 +45,7 @@ MEMORY_TYPES: dict[DType, str] = REGISTER_TYPES | {DType.BOOL: "uint8_t"}
 #: What an intrinsic's `feature` is for the preprocessor, and the compiler's header that declares its functions.
 FEATURES: dict[str, tuple[str, str]] = {
     "dsp": ("defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32)", "arm_acle.h"),
+    "dsp_gnu": ("defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32)", "arm_acle.h"),
     "mve": ("defined(__ARM_FEATURE_MVE)", "arm_mve.h"),
     "avx2": ("defined(__AVX2__)", "immintrin.h"),
     "neon": ("defined(__ARM_NEON)", "arm_neon.h"),

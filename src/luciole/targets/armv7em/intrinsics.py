@@ -1,16 +1,20 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings in
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings in
 C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
-from luciole.kernel.core import Expr, clamp
+from luciole.kernel.core import Expr, Intrinsic, clamp
 
 I16, I32, I64, U32 = DType.I16, DType.I32, DType.I64, DType.U32
+
+Half = Callable[[Expr], Expr]
 
 #: The feature word of targets that have these instructions, and the C macro that says so.
 DSP = "dsp"
@@ -37,6 +41,11 @@ def packed_halves(low: Expr, high: Expr) -> Expr:
     return ((low.cast(U32) & 0xFFFF) | (high.cast(U32) << 16)).cast(I32)
 
 
+def packed_high_halves(low: Expr, high: Expr) -> Expr:
+    """The high halves of two words in one word."""
+    return ((low.cast(U32) >> 16) | (high.cast(U32) & 0xFFFF0000)).cast(I32)
+
+
 def _low_byte(value: Expr) -> Expr:
     return value.cast(DType.I8).cast(I32)
 
@@ -54,6 +63,22 @@ def _low_byte(value: Expr) -> Expr:
 def smlad(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
     """accumulator + a.low * b.low + a.high * b.high, wrapping."""
     return accumulator + low_half(a) * low_half(b) + high_half(a) * high_half(b)
+
+
+def _define_half_product(suffix: str, first: Half, second: Half) -> Intrinsic:
+    """accumulator + one half of a * one half of b: SMLABB and its kin, wrapping."""
+
+    def meaning(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
+        return accumulator + first(a) * second(b)
+
+    name = f"smla{suffix}"
+    c, llvm = f"__{name}({{a}}, {{b}}, {{accumulator}})", f"llvm.arm.{name}"
+    return define_intrinsic(name, I32, feature=DSP, c=c, llvm=llvm, a=I32, b=I32, accumulator=I32)(meaning)
+
+
+smlabb = _define_half_product("bb", low_half, low_half)
+smlabt = _define_half_product("bt", low_half, high_half)
+smlatb = _define_half_product("tb", high_half, low_half)
 
 
 @define_intrinsic("sxtb16", I32, feature=DSP, c="__sxtb16({a})", llvm="llvm.arm.sxtb16", a=I32)
@@ -75,7 +100,7 @@ def smmlar(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
     return ((a.cast(I64) * b.cast(I64) + addend) >> 32).cast(I32)
 
 
-@define_intrinsic("saturate_byte", I32, feature=DSP, c="__ssat({value}, 8)", value=I32)
+@define_intrinsic("saturate_byte", I32, feature="dsp_gnu", c="__builtin_arm_ssat({value}, 8)", value=I32)
 def saturate_byte(k: IntrinsicBuilder, value: Expr) -> Expr:
-    """value moved into -128..127 (SSAT)."""
+    """value moved into -128..127 (SSAT). As a built-in function, since the macro `__ssat` of gcc 12 warns of itself."""
     return clamp(value, -128, 127)

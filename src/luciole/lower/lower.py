@@ -61,6 +61,8 @@ class _Lowering:
                     self._lower_operator(op, steps[op])
             except CompileError as error:
                 problems.extend(error)
+                for value in self.graph.results(op):
+                    self.bindings.setdefault(value, self._new_buffer(value, "temp"))
         problems.raise_if_any()
         for _, value in self.graph.outputs:
             self._bind_output(value)

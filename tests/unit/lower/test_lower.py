@@ -201,7 +201,7 @@ def test_all_operators_without_a_kernel_are_named_together() -> None:
     x = g.input("x", DType.F32, (4,))
     a, _ = g.add_all(ToySplit(x, location=Location("m", "first", "SPLIT")))
     b, _ = g.add_all(ToySplit(a, location=Location("m", "second", "SPLIT")))
-    g.output("y", b)
+    g.output("y", g.add(Reshape(g.add(Relu(b)), (1,))))
     with pytest.raises(CompileError) as caught:
         lower(g.graph, TARGET)
     assert [(d.code, d.location.node) for d in caught.value.diagnostics] == [

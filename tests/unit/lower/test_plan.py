@@ -96,7 +96,7 @@ def test_a_wrong_placement_is_an_internal_error(monkeypatch: pytest.MonkeyPatch)
         return Placement((0,) * len(problem.items), 96, 96, True, "wishful")
 
     monkeypatch.setattr(plan, "solve", everything_at_zero)
-    with pytest.raises(InternalError, match="the placement is wrong: .* overlap in memory and in time"):
+    with pytest.raises(InternalError, match=r"the placement is wrong: .* overlap in memory and in time"):
         plan_memory(lower(growing_chain(), TARGET))
 
 

@@ -11,6 +11,7 @@ from luciole.bundle.check import ObjectFacts, inspect_object
 from luciole.bundle.glow import separate_interface, weights_text
 from luciole.bundle.header import ModelIdentity, print_header
 from luciole.bundle.interface import describe_interface
+from luciole.bundle.names import check_name
 from luciole.bundle.objects import build_object
 from luciole.bundle.report import make_report
 from luciole.bundle.sources import WeightsFormat, print_bundle_c
@@ -40,9 +41,11 @@ def assemble_bundle(
     """The bundle of a planned program: `options` say whether it is an object, a library or C, and for which interface.
 
     `weights` is how large weights of C bundles are written. `reported_options` is what the report says of the options.
-    Raises `InternalError` when the object is not what every bundle promises: no writable data, no recursion.
+    Raises `CompileError` (`bad-name`) for a name that a bundle cannot have, `InternalError` when the object is not
+    what every bundle promises: no writable data, no recursion.
     """
     name = model.name
+    check_name(name, options.bundle_api)
     is_glow = options.bundle_api == "glow"
     if is_glow:
         program = separate_interface(program)

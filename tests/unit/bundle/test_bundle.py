@@ -80,7 +80,8 @@ def test_the_report_of_c_leaves_to_the_compiler_what_is_its_own() -> None:
 
 _PRINT_HASHES = """
 import hashlib
-from unit.bundle.test_bundle import bundle_of, many_ports
+from unit.bundle.graphs import many_ports
+from unit.bundle.test_bundle import bundle_of
 for options in ({}, {"emit": "archive"}, {"emit": "c"}, {"bundle_api": "glow"}):
     for name, data in bundle_of(many_ports(), **options).files.items():
         print(name, hashlib.sha256(data).hexdigest())

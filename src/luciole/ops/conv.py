@@ -138,7 +138,7 @@ class Conv2d(Operator):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(1, 5, 4, 3), s.f32_weights(4, 3, 3, 3), s.f32_weights(4), pads=(1, 1, 1, 1), activation="relu")
         yield cls(s.f32(2, 5, 6, 2), s.f32_weights(3, 2, 3, 2), strides=(2, 1), dilations=(1, 2))
-        yield cls(s.i8(1, 4, 3, 5, zero=-128), s.i8_weights(8, 1, 1, 5), s.i32_bias(8), quant=s.quant(0.03, -7))
+        yield cls(s.i8(1, 4, 3, 5, zero=-128), s.i8_weights(8, 1, 1, 5), s.i32_bias(8), quant=s.quant(0.2, -7))
         yield cls(
             s.i8(1, 6, 5, 3, zero=11),
             s.i8_weights(6, 3, 3, 3),
@@ -146,7 +146,7 @@ class Conv2d(Operator):
             strides=(2, 2),
             pads=(0, 0, 1, 1),
             activation="relu",
-            quant=s.quant(0.05, -128),
+            quant=s.quant(0.2, -128),
         )
         yield cls(
             s.i8(1, 7, 7, 2, zero=3),
@@ -158,7 +158,12 @@ class Conv2d(Operator):
         )
         yield cls(s.i8(1, 2, 2, 4), s.i8_weights(4, 1, 1, 4, scale=3.0), s.i32_bias(4), quant=s.quant(0.02))
         yield cls(
-            s.i8(1, 3, 3, 4), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="tflite-single", quant=s.quant(0.04)
+            s.i8(1, 4, 3, 1, scale=0.5),
+            s.constant(np.array([[[[1]]], [[[-1]]]], np.int8), s.quant(0.5)),
+            quant=s.quant(0.2),
+        )
+        yield cls(
+            s.i8(1, 3, 3, 4), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="tflite-single", quant=s.quant(0.12)
         )
 
 

@@ -202,7 +202,7 @@ class DepthwiseConv2d(Operator):
             s.i32_bias(6),
             strides=(2, 2),
             pads=(0, 0, 1, 1),
-            quant=s.quant(0.05, 127),
+            quant=s.quant(0.15, 60),
         )
         yield cls(
             s.i8(1, 9, 9, 1, zero=5),
@@ -220,7 +220,7 @@ class DepthwiseConv2d(Operator):
             s.i32_bias(3),
             pads=(2, 2, 2, 2),
             dilations=(2, 2),
-            quant=s.quant(0.03),
+            quant=s.quant(0.06),
         )
         yield cls(
             s.i8(1, 3, 3, 2), s.i8_weights(1, 2, 2, 2, axis=3, scale=3.0), None, pads=(0, 1, 1, 0), quant=s.quant(0.02)
@@ -230,7 +230,7 @@ class DepthwiseConv2d(Operator):
             s.i8_weights(1, 3, 3, 2, axis=3),
             s.i32_bias(2),
             rounding="tflite-single",
-            quant=s.quant(0.04, 7),
+            quant=s.quant(0.12, 7),
         )
 
 

@@ -113,9 +113,9 @@ class Add(BinaryOperator):
         yield cls(s.f32(2, 3, 4), s.f32(2, 3, 4), activation="relu")
         yield cls(s.f32(2, 3, 4), s.f32_weights(4), activation="relu_n1_to_1")
         yield cls(s.i8(1, 4, 4, 3, zero=-128), s.i8(1, 4, 4, 3, scale=0.031, zero=12), quant=s.quant(0.09, -3))
-        yield cls(s.i8(2, 3, 5, zero=127), s.i8(3, 1, scale=0.4), activation="relu", quant=s.quant(0.1, -128))
+        yield cls(s.i8(2, 3, 5, zero=127), s.i8(3, 1, scale=0.4), activation="relu", quant=s.quant(0.3, -128))
         yield cls(s.i8(6, scale=0.02), s.i8(1, 6, scale=0.02), activation="relu6", quant=s.quant(0.04, 5))
-        yield cls(s.i8(40, scale=2.0), s.i8(40, zero=7), rounding="tflite-single", quant=s.quant(0.5, 1))
+        yield cls(s.i8(40, scale=2.0), s.i8(40, zero=7), rounding="tflite-single", quant=s.quant(1.9, 1))
 
 
 @operator("sub")
@@ -162,8 +162,8 @@ class Mul(BinaryOperator):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 3, 4), s.f32(3, 1), activation="relu_n1_to_1")
-        yield cls(s.i8(1, 5, 5, 2, zero=-128), s.i8(1, 1, 1, 2, zero=30), quant=s.quant(0.2, -10))
-        yield cls(s.i8(4, 4, scale=0.5), s.i8(4, 4, scale=0.5, zero=127), activation="relu", quant=s.quant(0.2, -128))
+        yield cls(s.i8(1, 5, 5, 2, zero=-128), s.i8(1, 1, 1, 2, zero=30), quant=s.quant(0.6, -10))
+        yield cls(s.i8(4, 4, scale=0.5), s.i8(4, 4, scale=0.5, zero=127), activation="relu", quant=s.quant(20.0, -128))
         yield cls(s.i8(9, zero=5), s.i8(9, zero=-6), rounding="tflite-single", quant=s.quant(0.1, 2))
 
 

@@ -90,9 +90,9 @@ class FullyConnected(Operator):
         yield cls(s.f32(3), s.f32_weights(1, 3))
         yield cls(s.i8(1, 9, zero=-128), s.i8_weights(6, 9, axis=None), s.i32_bias(6), quant=s.quant(0.15, 12))
         yield cls(
-            s.i8(2, 3, 8, zero=127), s.i8_weights(8, 8), s.i32_bias(8), activation="relu6", quant=s.quant(0.1, -128)
+            s.i8(2, 3, 8, zero=127), s.i8_weights(8, 8), s.i32_bias(8), activation="relu6", quant=s.quant(0.03, -128)
         )
-        yield cls(s.i8(1, 1), s.i8_weights(3, 1, scale=30.0), None, quant=s.quant(0.05, -1))
+        yield cls(s.i8(5, 1), s.constant(np.array([[1], [-2], [0]], np.int8), s.quant(0.8)), quant=s.quant(0.05, -1))
         yield cls(s.i8(1, 20, zero=4), s.i8_weights(7, 20), s.i32_bias(7), rounding="tflite-single", quant=s.quant(0.2))
 
 
@@ -168,8 +168,8 @@ class MatMul(Operator):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(3, 5), s.f32(5, 4))
         yield cls(s.f32(2, 1, 2, 3), s.f32(3, 3, 1))
-        yield cls(s.i8(2, 3, 6, zero=-7), s.i8(2, 6, 4, zero=100), quant=s.quant(0.5, 3))
-        yield cls(s.i8(1, 2, scale=0.9), s.i8(2, 2, scale=0.9, zero=-128), quant=s.quant(0.4, -9))
+        yield cls(s.i8(2, 3, 6, zero=-7), s.i8(2, 6, 4, zero=100), quant=s.quant(1.0, 3))
+        yield cls(s.i8(2, 2, scale=0.9), s.i8(2, 3, scale=0.9, zero=-128), quant=s.quant(300.0, -9))
 
 
 @tflite("FULLY_CONNECTED")

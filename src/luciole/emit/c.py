@@ -156,7 +156,7 @@ def _print_intrinsic(intrinsic: Intrinsic) -> tuple[str, set[str]]:
         spelled = intrinsic.c.format(**{p.name: names[p.name] for p in intrinsic.parameters})
         fast = f"{_INDENT}return ({REGISTER_TYPES[intrinsic.dtype]}){spelled};"
         meaning = f"#if {condition} && !defined(LUCIOLE_PORTABLE)\n{fast}\n#else\n{meaning}\n#endif"
-    return f"{head}\n{{\n{meaning}\n}}\n", used
+    return f"{_wrap(head, 0)}\n{{\n{meaning}\n}}\n", used
 
 
 def _bounds(value: Expr, known: Mapping[str, Interval]) -> Interval:

@@ -173,21 +173,11 @@ class ExpressionPrinter:
             if _is_plain(expr, self.known):
                 return self._narrow(self._infix(operation, expr.a, expr.b), dtype)
             return self._signed(self._modular(expr, _wide(dtype)), dtype)
-        if operation in ("divide", "remainder") and self._needs_function(expr):
-            return self._function(f"{operation}_{_word(dtype)}", self.value(expr.a), self.value(expr.b))
+        if operation in ("divide", "remainder") and not _is_power_of_two(expr.b):
+            # Narrow types are promoted to `int`, as C would.
+            word = dtype.value if dtype.bits == 64 or dtype is DType.U32 else "i32"
+            return self._narrow(self._function(f"{operation}_{word}", self.value(expr.a), self.value(expr.b)), dtype)
         return self._narrow(self._infix(operation, expr.a, expr.b), dtype)
-
-    def _needs_function(self, expr: Binary) -> bool:
-        """Whether a division may be that of the least number by -1, in a type as wide as C's arithmetic.
-
-        Unsigned divisors other than names and numbers get the function too: gcc 12 warns of the sign of some of them.
-        """
-        if expr.dtype in (DType.U32, DType.U64):
-            return not isinstance(expr.b, Constant | Variable)
-        if expr.dtype not in (DType.I32, DType.I64):
-            return False
-        a, b = interval(expr.a, self.known), interval(expr.b, self.known)
-        return a.low == expr.dtype.limits[0] and b.low <= -1 <= b.high
 
     def _infix(self, operation: str, a: Expr, b: Expr) -> Text:
         sign, strength = _INFIX[operation]
@@ -388,6 +378,11 @@ def _word(dtype: DType) -> str:
 def _wide(dtype: DType) -> int:
     """Width of the unsigned type in which wrapping arithmetic of a type is done."""
     return 64 if dtype.bits == 64 else 32
+
+
+def _is_power_of_two(expr: Expr) -> bool:
+    """Whether a divisor is a positive power of two, so that every core divides by shifts."""
+    return isinstance(expr, Constant) and int(expr.value) > 0 and int(expr.value).bit_count() == 1
 
 
 def _is_plain(expr: Binary, known: Mapping[str, Interval]) -> bool:

@@ -10,6 +10,8 @@ optimize`, the one switch that holds at -O3, -Ofast and in C++ alike (its `__bui
 vectorizer). `float_control(precise)` undoes what -ffast-math allows; it allows contraction, so it comes first.
 Registers wider than the type (x87) are refused.
 
+Integer division without an instruction for it (Armv6-M) is done by shifting, so that int8 code calls nothing.
+
 `floor`, `round_even`, `abs` and `sqrt` need no libm. `sqrt` is one instruction where there is one, written as assembly
 because compilers turn their built-in into a call for the sake of errno; elsewhere it is computed with integers, one bit
 of the root at a time, and rounded correctly, so all ways give the same bits. An LLVM back end may use `llvm.sqrt` where
@@ -206,12 +208,34 @@ static inline float luciole_sqrt(float value)
 }
 """
 
+_DIVISION = """\
+/* Cores without a divide instruction get a function of our own, so that nothing is called from outside. */
+#if (defined(__arm__) && !defined(__ARM_FEATURE_IDIV)) || defined(LUCIOLE_PORTABLE)
+#define LUCIOLE_NO_DIVIDE
+static uint32_t luciole_quotient(uint32_t a, uint32_t b)
+{
+    uint32_t quotient = 0, rest = 0;
+    for (int bit = 31; bit >= 0; bit--) {
+        const uint32_t carry = rest >> 31;
+        rest = (rest << 1) | ((a >> bit) & 1u);
+        quotient <<= 1;
+        if (carry != 0 || rest >= b) {
+            rest -= b;
+            quotient |= 1u;
+        }
+    }
+    return quotient;
+}
+#endif
+"""
+
 _HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "float": (_FLOAT_HEAD, ()),
     "endian": (_ENDIAN_HEAD, ()),
     "fence": (_FENCE_HEAD, ()),
     "bits_of_f32": (_BITS_OF_F32, ()),
     "f32_of_bits": (_F32_OF_BITS, ()),
+    "division": (_DIVISION, ()),
     "abs": (_ABS, ("float", "bits_of_f32", "f32_of_bits")),
     "round_even": (_ROUND_EVEN, ("float", "bits_of_f32", "f32_of_bits")),
     "floor": (_FLOOR, ("round_even",)),
@@ -264,14 +288,8 @@ def _helper(name: str) -> tuple[str, tuple[str, ...]]:
         case "min" | "max":
             sign = "<" if what == "min" else ">"
             return _binary_function(name, ctype, f"a {sign} b ? a : b", dtype), needs
-        case "divide" | "remainder" if not dtype.is_signed:
-            return _binary_function(name, ctype, f"a {'/' if what == 'divide' else '%'} b", dtype), needs
-        case "divide":
-            # The least number divided by -1 wraps; C leaves it undefined and processors trap.
-            wrapped = f"({ctype})((uint{dtype.bits}_t)0 - (uint{dtype.bits}_t)a)"
-            return _binary_function(name, ctype, f"b == -1 ? {wrapped} : a / b", dtype), needs
-        case "remainder":
-            return _binary_function(name, ctype, "b == -1 ? 0 : a % b", dtype), needs
+        case "divide" | "remainder":
+            return _division(name, what, dtype), ("division",) if dtype.bits == 32 else ()
         case "read":
             return _read_function(name, dtype, alignment)
     return _write_function(name, dtype, alignment)
@@ -283,6 +301,36 @@ def _alias_type(dtype: DType) -> str:
     return (
         f"#if defined(__GNUC__)\ntypedef {ctype} luciole_alias_{dtype.value} __attribute__((__may_alias__));\n"
         f"#else\ntypedef {ctype} luciole_alias_{dtype.value};\n#endif\n"
+    )
+
+
+def _division(name: str, what: str, dtype: DType) -> str:
+    """A function that divides, or gives the remainder; 32 bits without an instruction go through `luciole_quotient`.
+
+    The least number divided by -1 wraps; C leaves it undefined and processors trap.
+    """
+    ctype, unsigned = REGISTER_TYPES[dtype], f"uint{dtype.bits}_t"
+    negative = f"({ctype})(({unsigned})0 - ({unsigned})a)"
+    if dtype.is_signed:
+        plain = f"b == -1 ? {negative} : a / b" if what == "divide" else "b == -1 ? 0 : a % b"
+    else:
+        plain = "a / b" if what == "divide" else "a % b"
+    if dtype.bits == 64:
+        return _binary_function(name, ctype, plain, dtype)
+    if not dtype.is_signed:
+        shifted = "luciole_quotient(a, b)" if what == "divide" else "a - luciole_quotient(a, b) * b"
+        body = f"    return {shifted};\n"
+    else:
+        magnitudes = "a < 0 ? 0u - (uint32_t)a : (uint32_t)a, b < 0 ? 0u - (uint32_t)b : (uint32_t)b"
+        body = f"    const uint32_t quotient = luciole_quotient({magnitudes});\n"
+        signed = "(int32_t)((a < 0) == (b < 0) ? quotient : 0u - quotient)"
+        if what == "divide":
+            body += f"    return {signed};\n"
+        else:
+            body += f"    return (int32_t)((uint32_t)a - (uint32_t){signed} * (uint32_t)b);\n"
+    return (
+        f"LUCIOLE_INLINE {ctype} luciole_{name}({ctype} a, {ctype} b)\n{{\n"
+        f"#if defined(LUCIOLE_NO_DIVIDE)\n{body}#else\n    return {plain};\n#endif\n}}\n"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from luciole.emit.c import c_names, comment_c, declare_kernel_c, intrinsic_functions_c, prelude_c, print_kernel_c
 from luciole.errors import InternalError
@@ -15,6 +16,7 @@ from luciole.ir.types import DType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Bitcast, Constant, Expr, Intrinsic, Kernel, Select, Unary, Variable, clamp
 from luciole.kernel.interpret import run_kernel
+from luciole.kernel.transform import expand_long_multiply
 from support.native_c import WARNINGS, call_kernel, compile_c, kernels_source
 from support.random_kernels import equal_bits, high_product, random_inputs, random_kernel
 
@@ -134,14 +136,13 @@ def test_c_compiles_without_a_warning_and_gives_the_bits_of_the_interpreter(
     assert "runtime error" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("seed", range(0, 60, 20))
+@pytest.mark.parametrize("flags", ["-fsanitize=undefined", "-fsanitize=undefined -DLUCIOLE_PORTABLE"])
+@pytest.mark.parametrize("seed", [0, 20])
 def test_random_kernels_give_the_bits_of_the_interpreter(
-    seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    seed: int, flags: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     kernels = [random_kernel(s) for s in range(seed, seed + 20)]
-    library = compile_c(
-        kernels_source(kernels), tmp_path, "gcc", ["-O2", "-fsanitize=undefined", "-w", *SHARED_LIBRARY]
-    )
+    library = compile_c(kernels_source(kernels), tmp_path, "gcc", ["-O2", *flags.split(), "-w", *SHARED_LIBRARY])
     check(library, kernels, seed)
     assert "runtime error" not in capfd.readouterr().err
 
@@ -165,6 +166,42 @@ def test_fast_math_of_gcc_changes_no_bit(tmp_path: Path) -> None:
     library = tmp_path / "fast.so"
     subprocess.run(["gcc", "-shared", str(compiled), "-o", str(library)], check=True)
     check(library, kernels)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_divisions_are_exact(portable: bool, tmp_path: Path) -> None:
+    k = LoopBuilder("divisions")
+    a, b = k.buffer("in", "a", DType.U32, (2048,)), k.buffer("in", "b", DType.U32, (2048,))
+    y, z = k.buffer("out", "y", DType.U32, (2, 2048)), k.buffer("out", "z", DType.I32, (4, 2048))
+    with k.loop("i", 2048) as i:
+        y[0, i] = a[i] // b[i]
+        y[1, i] = a[i] % b[i]
+        dividend, divisor = a[i].cast(DType.I32), b[i].cast(DType.I32)
+        z[0, i] = dividend // divisor
+        z[1, i] = dividend % divisor
+        z[2, i] = dividend // -7
+        z[3, i] = (dividend.cast(DType.I16) // (divisor.cast(DType.I16) | 1)).cast(DType.I32)
+    kernel = k.build()
+    generator = np.random.default_rng(11)
+    numbers = [generator.integers(0, 1 << 32, 2048) >> generator.integers(0, 32, 2048) for _ in "ab"]
+    numbers[0][:4], numbers[1][:4] = [0x80000000, 0xFFFFFFFF, 0, 0x80000000], [0xFFFFFFFF, 0x80000001, 1, 1]
+    buffers = {"a": numbers[0].astype(np.uint32), "b": np.maximum(numbers[1], 1).astype(np.uint32)}
+    flags = ["-O2", "-fsanitize=undefined", *(["-DLUCIOLE_PORTABLE"] if portable else []), *SHARED_LIBRARY]
+    loaded = ctypes.CDLL(str(compile_c(kernels_source([kernel]), tmp_path, "gcc", flags)))
+    expected, actual = run_kernel(kernel, buffers), call_kernel(loaded, "kernel_0", kernel, buffers, {})
+    assert all(equal_bits(expected[name], actual[name]) for name in expected)
+
+
+@pytest.mark.cross
+def test_small_cores_call_nothing(tmp_path: Path) -> None:
+    kernels = [expand_long_multiply(kernel) for kernel in (convolution(), wrapping())]
+    source, output = tmp_path / "kernels.c", tmp_path / "kernels.o"
+    source.write_text(kernels_source(kernels))
+    flags = ["-mcpu=cortex-m0plus", "-mthumb", "-std=c99", "-O2", *WARNINGS]
+    subprocess.run(["arm-none-eabi-gcc", *flags, "-c", str(source), "-o", str(output)], check=True)
+    with output.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
+        assert [s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name] == []
 
 
 @pytest.mark.parametrize("portable", [False, True])

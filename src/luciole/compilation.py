@@ -23,7 +23,7 @@ from luciole.ir.target import find_target
 from luciole.lower.lower import LoweringOptions
 from luciole.options import Options
 from luciole.passes.manager import DeveloperOptions, PassContext
-from luciole.program.core import Program
+from luciole.program.core import ARENA, Program
 from luciole.program.text import render_program, save_program
 from luciole.program.verify import verify_program
 
@@ -159,11 +159,13 @@ class Compilation:
         limit, needed = self.options.max_ram, program.arena.size_bytes
         if limit is None or needed <= limit:
             return
+        has_floats = any(buffer.dtype.is_float for buffer in program.in_region(ARENA))
+        remedy = "a smaller input, or int8 instead of floats" if has_floats else "a smaller input"
         raise CompileError.of(
             "does-not-fit",
             f"the arena needs {needed:,} B, --max-ram allows {limit:,} B",
             notes=(peak_note(program),),
-            help="a smaller input, or int8 instead of float; `luciole inspect` draws the memory over time",
+            help=f"{remedy}; `luciole inspect` draws the memory over time",
             exit_code=EXIT_BUDGET,
         )
 
@@ -183,7 +185,7 @@ class Compilation:
 
 def peak_note(program: Program) -> str:
     """The largest buffers alive at the instruction where most bytes are."""
-    buffers = program.in_region("arena")
+    buffers = program.in_region(ARENA)
     steps = range(-1, len(program.instructions) + 1)
     alive = {s: [b for b in buffers if b.first <= s <= b.last] for s in steps}
     peak = max(steps, key=lambda s: sum(b.size_bytes for b in alive[s]))

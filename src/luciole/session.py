@@ -222,7 +222,11 @@ def bind_inputs(tensors: Sequence[Tensor], given: Inputs) -> list[Array]:
         position = _position(tensors, key)
         if position is None:
             raise CompileError.of("bad-input", f"the model has no input {key!r}", help=f"its inputs are {expected}")
-        tensor, array = tensors[position], np.asarray(value)
+        tensor = tensors[position]
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise CompileError.of("bad-input", f"input {tensor} is given no array: {error}") from None
         if position in found:
             raise CompileError.of("bad-input", f"input {tensor} is given twice, the second time as {key!r}")
         if tuple(array.shape) != tensor.shape or array.dtype.name != tensor.dtype:

@@ -42,7 +42,9 @@ def test_starting_loads_nothing_heavy(statement: str) -> None:
 
 
 def test_compiling_loads_no_emulator_and_no_terminal_library(model: Path, tmp_path: Path) -> None:
-    statement = f"from luciole.cli.main import run_command; run_command(['compile', {str(model)!r}, '-o', {str(tmp_path)!r}])"
+    statement = (
+        f"from luciole.cli.main import run_command; run_command(['compile', {str(model)!r}, '-o', {str(tmp_path)!r}])"
+    )
     loaded = loaded_by(statement)
     assert "llvmlite" in loaded and loaded.isdisjoint({"unicorn", "capstone", "rich", "tflite"})
 
@@ -95,9 +97,7 @@ def test_tables_are_drawn_on_a_terminal(model: Path) -> None:
     pty = pytest.importorskip("pty", reason="pseudo-terminals of POSIX")
     controller, terminal = pty.openpty()
     environment = {**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": "160"}
-    done = subprocess.run(
-        [*LUCIOLE, "targets"], stdout=terminal, stderr=subprocess.PIPE, env=environment, check=True
-    )
+    done = subprocess.run([*LUCIOLE, "targets"], stdout=terminal, stderr=subprocess.PIPE, env=environment, check=True)
     os.close(terminal)
     shown = os.read(controller, 1 << 16)
     os.close(controller)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from luciole.cli.main import VERBS, luciole as command_group
+from luciole.cli.main import VERBS
+from luciole.cli.main import luciole as command_group
 from luciole.report.model import Report
 from support.small_models import CLASSES, IMAGE
 
@@ -165,7 +166,9 @@ def test_targets_and_ops(luciole: Run) -> None:
     facts = luciole("ops", "--json").json
     kinds = {record["operator"]: record for record in facts["operators"]}
     assert "pointwise_hilo (i8, dsp)" in kinds["conv2d"]["kernels"]
-    assert {"kind": "CONV_2D", "family": "conv"}.items() <= next(r for r in facts["tflite"] if r["kind"] == "CONV_2D").items()
+    assert {"kind": "CONV_2D", "family": "conv"}.items() <= next(
+        r for r in facts["tflite"] if r["kind"] == "CONV_2D"
+    ).items()
     assert "SOFTMAX" in luciole("ops").out
 
 

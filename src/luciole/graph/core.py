@@ -245,6 +245,8 @@ class Graph:
         self.name = name
         self.inputs: list[Value] = []
         self.outputs: list[tuple[str, Value]] = []
+        #: What passes want reports to say, a line each.
+        self.remarks: list[str] = []
         self._operators: dict[Operator, tuple[Value, ...]] = {}
         self._constants: dict[Value, None] = {}
         self._names: dict[str, int] = {}

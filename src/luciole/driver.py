@@ -15,7 +15,7 @@ from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
 from luciole.options import Options
 from luciole.passes.manager import DeveloperOptions, PassContext
-from luciole.passes.pipeline import OPTIMIZE
+from luciole.passes.pipeline import OPTIMIZE, SHRINK
 from luciole.program.core import Program
 
 
@@ -47,7 +47,7 @@ def assemble(run: Compilation, program: Program) -> Bundle:
 def build_program(run: Compilation) -> Program:
     """All stages up to a program whose kernels are ready to be printed."""
     graph = run("import", load_model, run.source)
-    graph = run("optimize", optimize, graph, run.passes)
+    graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
     program = run("lower", lower_ordered, graph, run.target, run.lowering)
     program = run("plan", plan_memory, program)
     run.check_ram(program)
@@ -61,9 +61,9 @@ def lower_again(run: Compilation, graph: Graph) -> Program:
     return run("schedule", schedule_kernels, program, run.target)
 
 
-def optimize(graph: Graph, passes: PassContext) -> Graph:
+def optimize(graph: Graph, passes: PassContext, *, keep_all_channels: bool = False) -> Graph:
     """The graph after all passes that any target wants."""
-    passes.run_pipeline(graph, OPTIMIZE)
+    passes.run_pipeline(graph, OPTIMIZE if keep_all_channels else (*OPTIMIZE, *SHRINK))
     return graph
 
 

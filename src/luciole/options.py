@@ -36,6 +36,7 @@ class OptionKeywords(TypedDict, total=False):
     max_ram: int | str | None
     max_flash: int | str | None
     use_recipes: bool
+    keep_all_channels: bool
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Options:
     max_flash: int | None = None
     #: Use hand-scheduled kernels where they apply; off, every layer takes its generic loops.
     use_recipes: bool = True
+    #: Keep channels that are proven constant, or that nobody reads.
+    keep_all_channels: bool = False
 
     def __post_init__(self) -> None:
         check_choice("emit", self.emit, EMITS)

@@ -50,6 +50,7 @@ def make_report(
         outputs=tuple(_tensor(tensor) for tensor in interface.outputs),
         link=link,
         helpers=facts.undefined if facts is not None else (),
+        removed_channels=tuple(program.graph.remarks),
         options=options,
     )
 

@@ -41,6 +41,7 @@ _COMPILE_OPTIONS = [
     click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
     click.option("--max-ram", type=SizeType(), help="Refuse an arena larger than this, such as 64K."),
     click.option("--max-flash", type=SizeType(), help="Refuse code and constants larger than this, such as 256K."),
+    click.option("--keep-all-channels", is_flag=True, help="Keep channels that are constant or never read."),
     click.option("--generic-kernels", is_flag=True, help="Use no hand-scheduled kernels."),
 ]
 
@@ -97,6 +98,7 @@ def options_of(given: dict[str, Any]) -> Options:
         max_ram=given["max_ram"],
         max_flash=given["max_flash"],
         use_recipes=not given["generic_kernels"],
+        keep_all_channels=given["keep_all_channels"],
     )
 
 

@@ -161,12 +161,14 @@ class Operator:
         return False
 
     def gradient(self, g: Any, *results: Value) -> tuple[Value | None, ...]:
-        """The place for gradients: one value an operand, given the gradients of the results. No operator has one yet."""
+        """The place for gradients: one value an operand, given the gradients of the results. No operator has one yet.
+        """
         raise CompileError.of("no-gradient", f"{self.kind} has no gradient", self.location)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
-        """Small instances that feed every generic test: types, text, kernel interpreter, C and LLVM against `compute`."""
+        """Small instances that feed every generic test: types, text, kernel interpreter, C and LLVM against `compute`.
+        """
         return iter(())
 
     def error(self, message: str, code: str = "operator-types", help: str = "") -> CompileError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from luciole.passes.activation_fusion import FUSE_ACTIVATIONS
 from luciole.passes.affine_folding import FOLD_AFFINE
+from luciole.passes.channel_shrinking import shrink_channels
 from luciole.passes.common_subexpressions import share_common_subexpressions
 from luciole.passes.constant_folding import fold_constants
 from luciole.passes.dead_code import remove_dead_code
@@ -29,5 +30,8 @@ OPTIMIZE: tuple[GraphPass, ...] = (
     remove_dead_code,
 )
 
+#: What follows unless the user keeps all channels.
+SHRINK: tuple[GraphPass, ...] = (shrink_channels, remove_dead_code)
+
 #: Every pass by its name.
-PASSES: dict[str, GraphPass] = {step.name: step for step in OPTIMIZE}
+PASSES: dict[str, GraphPass] = {step.name: step for step in (*OPTIMIZE, *SHRINK)}

@@ -161,7 +161,8 @@ class Report:
 
     `layers` are the instructions of the program; `first` and `last` of `buffers` count them. `helpers` are the
     symbols that the bundle leaves to the user's toolchain (soft-float routines on cores without FPU), empty for
-    integer models. `options` are those that differ from the defaults. `emulated` is `None` until measured.
+    integer models. `removed_channels` are the proofs of channels that the compiler removed, a line each. `options` are
+    those that differ from the defaults. `emulated` is `None` until measured.
 
     Invariants, which `problems` checks:
       1. counts are integers from 0 to 2^63 - 1, floats are finite;
@@ -183,6 +184,7 @@ class Report:
     outputs: tuple[TensorReport, ...]
     link: LinkReport
     helpers: tuple[str, ...] = ()
+    removed_channels: tuple[str, ...] = ()
     options: Pairs = ()
     emulated: EmulatedReport | None = None
     schema_version: int = SCHEMA_VERSION

@@ -322,7 +322,7 @@ class GraphParser(Scanner):
         if token.kind == "number":
             return self.number(self.next())
         if token.kind == "string":
-            return self.unquote(self.next())
+            return self.unquoted(self.next())
         if token.kind == "word" and token.text in _SINGLE_WORDS:
             return _SINGLE_WORDS[self.next().text]
         if token.kind == "mark" and token.text in ("[", "{"):

@@ -1,6 +1,6 @@
 """Tokens and literals that the text forms share, and errors that show the line with a caret.
 
-A text form says what its tokens are (`Scanner.pattern`, a regular expression whose named groups are the kinds) and
+A text form says what its tokens are (`TextScanner.pattern`, a regular expression whose named groups are the kinds) and
 reads them one after the other. Every error is a `CompileError`, since texts come from users too.
 """
 
@@ -29,7 +29,7 @@ def quote(text: str) -> str:
 
 def unquote(quoted: str) -> str:
     """The text that `quote` printed. Raises `ValueError` for anything else."""
-    value = json.loads(quoted)
+    value = json.loads(quoted, strict=False)
     if not isinstance(value, str):
         raise ValueError("not a string")
     return value
@@ -65,7 +65,7 @@ class Token:
     offset: int
 
 
-class Scanner:
+class TextScanner:
     """The tokens of a text, read one after the other; `file` and the number of its first line are for messages.
 
     A subclass sets `pattern`; its group `blank` is skipped. Kinds that methods here know: `word`, `mark`, `string`,
@@ -146,7 +146,9 @@ class Scanner:
     def found(self) -> str:
         """The next token for a message."""
         token = self.peek()
-        return repr(printable(token.text)) if token.text.strip() else f"the {token.kind}"
+        if token.text.strip():
+            return repr(printable(token.text))
+        return "the end of the line" if token.text else "the end of the file"
 
     def unquoted(self, token: Token) -> str:
         """The text that a token in quotes stands for."""

@@ -6,7 +6,7 @@ import re
 from typing import NoReturn, cast, get_args
 
 from luciole.errors import printable
-from luciole.ir.text import MAXIMUM_NUMBER_LENGTH, Scanner, Token, float_value
+from luciole.ir.text import MAXIMUM_NUMBER_LENGTH, TextScanner, Token, float_value
 from luciole.ir.types import MAXIMUM_ELEMENTS, DType
 from luciole.kernel.core import (
     INTRINSICS,
@@ -102,7 +102,7 @@ class _Literal(Expr):
         self.offset = offset
 
 
-class KernelParser(Scanner):
+class KernelParser(TextScanner):
     """Reads one kernel. Types are checked as far as operators need them; `verify_kernel` checks the rest."""
 
     pattern = _TOKEN

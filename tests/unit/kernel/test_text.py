@@ -26,7 +26,7 @@ def test_a_kernel_that_was_printed_and_read_is_the_same_value(seed: int) -> None
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("  y[0] = 1 +\n", "expected an expression, found the line"),
+        ("  y[0] = 1 +\n", "expected an expression, found the end of the line"),
         ("  y[0] = $\n", "unexpected character '$'"),
         ("  y[0] = n n\n", "expected the end of the line, found 'n'"),
         ("  y[0] = x[0]\n", "expected i32, found i8"),
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_refused(body: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected 'kernel', found the end of file"),
+        ("", "expected 'kernel', found the end of the file"),
         ("kernel f(in x: i8[4], in x: i8[4])\nend\n", "two parameters are named x"),
         ("kernel f(n: i8)\nend\n", "a scalar parameter is i32"),
         ("kernel f(in x: i8[99999999999])\nend\n", "a size of 99999999999 is more than 2147483648"),

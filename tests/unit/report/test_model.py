@@ -33,6 +33,7 @@ def test_json_has_the_keys_that_tools_rely_on(report: Report) -> None:
         "outputs",
         "link",
         "helpers",
+        "removed_channels",
         "options",
         "emulated",
     ]

@@ -25,7 +25,11 @@ from luciole.kernel.core import Kernel
 from luciole.ops.loops import elementwise_loops
 
 #: Modules that register recipes, one folder an instruction set; the only place that lists them.
-RECIPE_MODULES = ("luciole.targets.armv7em.pointwise", "luciole.targets.armv7em.conv")
+RECIPE_MODULES = (
+    "luciole.targets.armv7em.pointwise",
+    "luciole.targets.armv7em.conv",
+    "luciole.targets.armv7em.depthwise",
+)
 
 #: Constants start at multiples of this, so that kernels may read them by words.
 CONSTANT_ALIGNMENT = 4

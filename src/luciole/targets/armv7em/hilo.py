@@ -32,18 +32,26 @@ def packing_problem(sums: WeightedSum) -> str:
 
     The bound takes every input at its extreme.
     """
-    requantizer, weights = sums.kernel_requantizer, sums.weights
+    if problem := requantization_problem(sums):
+        return problem
+    weights = sums.weights
+    if _largest_odd_sum(sums) >= ODD_SUM_LIMIT:
+        return "a sum may exceed 23 bits"
+    even = weights[0::2][: len(weights) // 2]
+    if np.any((weights[1::2] == -128) & (even < 0)):
+        return "a pair of weights does not fit a halfword"
+    return ""
+
+
+def requantization_problem(sums: WeightedSum) -> str:
+    """Why the short requantization of doubled sums would not be exact, or an empty string."""
+    requantizer = sums.kernel_requantizer
     if requantizer.rounding != "tflite":
         return f"rounding is {requantizer.rounding}"
     if any(not MINIMUM_RIGHT_SHIFT <= -m.shift <= MAXIMUM_RIGHT_SHIFT for m in requantizer.multipliers):
         return "a channel's shift is outside 1..23 to the right"
     if 2 * requantizer.accumulator_bound >= 1 << 31:
         return "twice a sum may exceed 32 bits"
-    if _largest_odd_sum(sums) >= ODD_SUM_LIMIT:
-        return "a sum may exceed 23 bits"
-    even = weights[0::2][: len(weights) // 2]
-    if np.any((weights[1::2] == -128) & (even < 0)):
-        return "a pair of weights does not fit a halfword"
     return ""
 
 
@@ -92,7 +100,12 @@ def channel_parameters(sums: WeightedSum) -> Array:
 
 def widening_offsets(sums: WeightedSum) -> int:
     """-zero point, scaled, in both halves of a word, as a signed number: what SXTAB16 adds while widening."""
-    half = (-scale_of(sums) * sums.zero_point) & 0xFFFF
+    return offsets_word(-scale_of(sums) * sums.zero_point)
+
+
+def offsets_word(offset: int) -> int:
+    """A number in both halves of a word, as a signed number."""
+    half = offset & 0xFFFF
     word = half | (half << 16)
     return word - (1 << 32) if word >= 1 << 31 else word
 
@@ -145,6 +158,16 @@ def requantized(requantizer: Requantizer, total: Expr, multiplier: Expr, roundin
     The sign of the sum stands for the sign of the product: they differ only where the result rounds to zero either way.
     """
     value = (smmlar(total, multiplier, rounding) + (total >> 31)) >> right
+    if (requantizer.low, requantizer.high) == (-128, 127):
+        return saturate_byte(value)
+    return clamp(value, requantizer.low, requantizer.high)
+
+
+def requantized_by(requantizer: Requantizer, total: Expr, multiplier: Expr, rounding: Expr, shift: Expr) -> Expr:
+    """As `requantized`, for a shift one less and rounding = (2 * zero + 1) << shift: the last place is shifted out on
+    its own, which costs nothing before a saturation.
+    """
+    value = (smmlar(total, multiplier, rounding) + (total >> 31)) >> shift >> 1
     if (requantizer.low, requantizer.high) == (-128, 127):
         return saturate_byte(value)
     return clamp(value, requantizer.low, requantizer.high)

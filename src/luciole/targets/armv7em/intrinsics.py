@@ -1,7 +1,7 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings in
-C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings
+in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
-from luciole.kernel.core import Expr, Intrinsic, clamp
+from luciole.kernel.core import Expr, Intrinsic, clamp, select
 
 I16, I32, I64, U32 = DType.I16, DType.I32, DType.I64, DType.U32
 
@@ -18,6 +18,13 @@ Half = Callable[[Expr], Expr]
 
 #: The feature word of targets that have these instructions, and the C macro that says so.
 DSP = "dsp"
+
+
+def kept(pointer: Expr) -> Expr:
+    """The pointer, chosen among two equal ones, so that LLVM's loop strength reduction does not see how it moves: in
+    long loop bodies that already use every register it adds induction variables, and spills for them.
+    """
+    return select(pointer.eq(pointer), pointer, pointer)
 
 
 def low_half(value: Expr) -> Expr:

@@ -1,0 +1,143 @@
+"""Depthwise convolution with two products an instruction: equal bits on every path, honest costs, stated refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from luciole.graph.samples import Samples
+from luciole.ir.target import find_target
+from luciole.ops.depthwise import DepthwiseConv2d
+from luciole.targets.armv7em.depthwise import WORKSPACE_LIMIT, DepthwisePlanes
+from luciole.targets.base import candidate_recipes
+from support.recipe_cases import RecipeCase, check_as_c, check_interpreted, measure_emulated
+
+RECIPE = DepthwisePlanes()
+
+
+def case(
+    seed: int,
+    size: tuple[int, int],
+    channels: int,
+    kernel: tuple[int, int],
+    zero: int = -128,
+    result: tuple[float, int] = (0.3, -128),
+    batch: int = 1,
+    **options: Any,
+) -> RecipeCase:
+    """A depthwise convolution of random data."""
+    s = Samples(seed)
+    weights = s.i8_weights(1, *kernel, channels, axis=3, scale=0.02)
+    x = s.i8(batch, *size, channels, zero=zero)
+    return RecipeCase(DepthwiseConv2d(x, weights, s.i32_bias(channels), quant=s.quant(*result), **options), s, RECIPE)
+
+
+def random_cases(seed: int, count: int, largest: int) -> list[RecipeCase]:
+    """Windows of 1..7, strides of 1..3, any padding, images down to one pixel, extreme zero points, clamps."""
+    random, cases = np.random.default_rng(seed), []
+    while len(cases) < count:
+        kernel = (int(random.integers(1, 8)), int(random.integers(1, 8)))
+        pads = tuple(int(random.integers(0, extent)) for extent in kernel + kernel)
+        size = (int(random.integers(1, largest)), int(random.integers(1, largest)))
+        if size[0] + pads[0] + pads[2] < kernel[0] or size[1] + pads[1] + pads[3] < kernel[1]:
+            continue
+        cases.append(
+            case(
+                int(random.integers(1 << 30)),
+                size,
+                4 * int(random.integers(1, 4)),
+                kernel,
+                zero=int(random.choice([-128, 127, 0, int(random.integers(-128, 128))])),
+                result=(float(random.choice([0.05, 0.3, 2.0])), int(random.choice([-128, 127, 3]))),
+                batch=int(random.integers(1, 3)),
+                pads=pads,
+                strides=(int(random.integers(1, 4)), int(random.integers(1, 4))),
+                activation=str(random.choice(["none", "relu", "relu6"])),
+            )
+        )
+    return cases
+
+
+def test_random_windows_in_the_interpreter() -> None:
+    check_interpreted(random_cases(1, 12, 7))
+
+
+def test_random_windows_on_an_emulated_core() -> None:
+    measure_emulated(random_cases(2, 60, 16))
+
+
+def test_random_windows_as_c(tmp_path: Path) -> None:
+    check_as_c(random_cases(3, 40, 14), tmp_path)
+
+
+def test_strips_of_lines_cover_images_larger_than_the_workspace() -> None:
+    cases = [
+        case(4, (40, 30), 4, (3, 3), pads=(1, 1, 1, 1)),
+        case(5, (33, 47), 4, (5, 3), pads=(2, 1, 2, 1), strides=(2, 1), batch=2),
+        case(6, (4, 120), 4, (3, 3), pads=(1, 1, 1, 1)),
+        case(7, (60, 45), 4, (9, 5), pads=(4, 2, 4, 2)),
+    ]
+    for large in cases:
+        assert 0 < RECIPE.workspace_bytes(large.op) <= WORKSPACE_LIMIT
+    measure_emulated(cases)
+
+
+def test_long_windows_over_one_column() -> None:
+    """Streaming speech models have windows of up to 15 x 1."""
+    measure_emulated([case(8 + taps, (20, 1), 8, (taps, 1), zero=taps) for taps in (1, 2, 3, 5, 10, 15)])
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "stride", "most"),
+    [((25, 5), 64, 1, 2.3), ((24, 24), 32, 1, 2.2), ((6, 6), 128, 1, 2.35), ((24, 24), 32, 2, 3.2)],
+)
+def test_instructions_are_few_and_costs_honest(size: tuple[int, int], channels: int, stride: int, most: float) -> None:
+    pads = (1, 1, 1, 1) if stride == 1 else (0, 0, 1, 1)
+    layer = case(20, size, channels, (3, 3), pads=pads, strides=(stride, stride), activation="relu")
+    (executed,) = measure_emulated([layer])
+    assert executed / layer.op.macs() <= most
+    stated = RECIPE.cost(layer.op, find_target("cortex-m4"))
+    assert executed == pytest.approx(stated.instructions, rel=0.1)
+    assert stated.constant_bytes == sum(data.nbytes for data in RECIPE.constants(layer.op).values()) == 17 * channels
+
+
+def test_costs_of_other_windows_are_honest() -> None:
+    shapes: list[tuple[tuple[int, int], tuple[int, int], int]] = [
+        ((28, 1), (5, 1), 128),
+        ((24, 1), (10, 1), 128),
+        ((14, 14), (5, 5), 32),
+        ((12, 12), (7, 7), 16),
+        ((9, 11), (4, 2), 16),
+    ]
+    cases = [case(30, size, channels, kernel) for size, kernel, channels in shapes]
+    for layer, executed in zip(cases, measure_emulated(cases), strict=True):
+        stated = RECIPE.cost(layer.op, find_target("cortex-m4")).instructions
+        assert executed == pytest.approx(stated, rel=0.1), str(layer.op)
+
+
+def test_what_the_recipe_refuses() -> None:
+    fitting = case(40, (5, 5), 4, (3, 3)).op
+    assert isinstance(fitting, DepthwiseConv2d)
+    assert RECIPE.applies(fitting) == ""
+    s = Samples(41)
+    two_each = DepthwiseConv2d(s.i8(1, 5, 5, 4), s.i8_weights(1, 3, 3, 8, axis=3), quant=s.quant(0.3))
+    assert "2 output channels" in RECIPE.applies(two_each)
+    assert "multiple of 4" in RECIPE.applies(case(42, (5, 5), 6, (3, 3)).op)
+    assert "dilated" in RECIPE.applies(replace(fitting, dilations=(2, 1)))
+    assert "rounding" in RECIPE.applies(replace(fitting, rounding="tflite-single"))
+    assert "shift" in RECIPE.applies(case(43, (5, 5), 4, (3, 3), result=(1e-5, 0)).op)
+    assert "exceeds" in RECIPE.applies(case(44, (700, 700), 4, (3, 3)).op)
+    large = DepthwiseConv2d(
+        s.i8(1, 5, 5, 4), s.i8_weights(1, 3, 3, 4, axis=3), s.i32_bias(4, 1 << 27, 1 << 28), quant=s.quant(0.3)
+    )
+    assert "bias" in RECIPE.applies(large)
+
+
+def test_only_cores_with_the_dsp_extension_take_it() -> None:
+    op = case(50, (5, 5), 4, (3, 3)).op
+    assert [r.name for r in candidate_recipes(op, find_target("cortex-m4"))] == ["planes"]
+    assert "planes" not in [r.name for r in candidate_recipes(op, find_target("cortex-m0plus"))]

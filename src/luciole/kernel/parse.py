@@ -1,135 +1,34 @@
-"""The parser of kernel text; `luciole.kernel.text` describes the form and prints it."""
+"""The parser of kernel text: statements and kernels. `luciole.kernel.text` describes the form and prints it."""
 
 from __future__ import annotations
 
-import re
-from typing import NoReturn, cast, get_args
+from typing import cast, get_args
 
 from luciole.errors import printable
-from luciole.ir.text import MAXIMUM_NUMBER_LENGTH, TextScanner, Token, float_value
+from luciole.ir.text import Token
 from luciole.ir.types import MAXIMUM_ELEMENTS, DType
 from luciole.kernel.core import (
-    INTRINSICS,
-    Address,
     Assign,
-    Binary,
-    Bitcast,
     Body,
-    Call,
-    Cast,
     Comment,
-    Compare,
-    Constant,
     Define,
-    Expr,
     Fence,
     For,
     If,
-    Intrinsic,
     Kernel,
-    Load,
     Parameter,
     ParameterKind,
-    Read,
     Repeat,
-    Select,
     Stmt,
     Store,
-    Unary,
     Variable,
     Write,
 )
-
-#: Infix operators: how they are written, what they are, and how strongly they bind; larger binds more.
-INFIX: dict[str, tuple[str, int]] = {
-    "or": ("or", 1),
-    "xor": ("xor", 2),
-    "and": ("and", 3),
-    "==": ("eq", 5),
-    "!=": ("ne", 5),
-    "<": ("lt", 5),
-    "<=": ("le", 5),
-    ">": ("gt", 5),
-    ">=": ("ge", 5),
-    "|": ("or", 6),
-    "^": ("xor", 7),
-    "&": ("and", 8),
-    "<<": ("shift_left", 9),
-    ">>": ("shift_right", 9),
-    "+": ("add", 10),
-    "-": ("sub", 10),
-    "*": ("mul", 11),
-    "/": ("divide", 11),
-    "%": ("remainder", 11),
-}
-NOT_STRENGTH, COMPARISON_STRENGTH, UNARY_STRENGTH, PRIMARY_STRENGTH = 4, 5, 12, 13
-FUNCTIONS = ("min", "max")
-UNARY_FUNCTIONS = ("abs", "floor", "round_even", "sqrt")
-
-#: Words that names cannot be without quotes.
-KEYWORDS = frozenset(
-    ["and", "else", "false", "fence", "for", "if", "in", "inf", "inout", "nan", "not", "or", "out"]
-    + ["repeat", "step", "true", "while", "workspace", "xor", "write"]
-)
-#: Names that call something when a parenthesis follows; no intrinsic may have one.
-BUILT_IN = frozenset([*FUNCTIONS, *UNARY_FUNCTIONS, "select", "address", "bitcast", "read", *(d.value for d in DType)])
-
-_TOKEN = re.compile(
-    r"""
-      (?P<line>\r?\n[ ]*)
-    | (?P<blank>[ \t]+)
-    | (?P<comment>\#[^\r\n]*)
-    | (?P<string>"(?:[^"\\\r\n]|\\.)*")
-    | (?P<range>\.\.)
-    | (?P<number>(?:[0-9]+\.[0-9]+(?:e[-+]?[0-9]+)?|[0-9]+(?:e[-+]?[0-9]+)?)
-        (?:(?:[iu](?:8|16|32|64)|f32|index)(?![A-Za-z0-9_]))?)
-    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<mark><<|>>|==|!=|<=|>=|[][(),:=.<>+*/%&|^~-])
-    """,
-    re.VERBOSE,
-)
-_SUFFIX = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?)([a-z]\w*)?")
-
-#: How deep expressions and statements may nest together; a bound on hostile text.
-_MAXIMUM_DEPTH = 100
+from luciole.kernel.parse_expressions import MAXIMUM_DEPTH, ExpressionParser
 
 
-class _Literal(Expr):
-    """A number whose type the context has yet to say."""
-
-    def __init__(self, text: str, offset: int) -> None:
-        self.text = text
-        self.offset = offset
-
-
-class KernelParser(TextScanner):
+class KernelParser(ExpressionParser):
     """Reads one kernel. Types are checked as far as operators need them; `verify_kernel` checks the rest."""
-
-    pattern = _TOKEN
-    error_code = "kernel-syntax"
-    default_file = "kernel text"
-
-    def __init__(self, text: str, file: str = "", first_line: int = 1) -> None:
-        super().__init__(text, file, first_line)
-        self.buffers: dict[str, Parameter] = {}
-        self.variables: dict[str, Variable] = {}
-        self.depth = 0
-
-    def scan(self) -> list[Token]:
-        """Tokens without the ends of lines that are empty or lie within brackets."""
-        kept: list[Token] = []
-        brackets = 0
-        for token in super().scan():
-            if token.kind == "line":
-                if brackets == 0:
-                    if kept and kept[-1].kind == "line":
-                        kept.pop()
-                    kept.append(token)
-                continue
-            if token.kind == "mark":
-                brackets += (token.text in ("(", "[")) - (token.text in (")", "]"))
-            kept.append(token)
-        return kept
 
     # The kernel
 
@@ -137,7 +36,7 @@ class KernelParser(TextScanner):
         """The whole text."""
         self._skip_lines()
         self.expect("kernel")
-        name = self._name("the kernel's name")
+        name = self.name("the kernel's name")
         self.expect("(")
         parameters: list[Parameter] = []
         scalars: list[Variable] = []
@@ -162,11 +61,11 @@ class KernelParser(TextScanner):
         if is_buffer:
             self.next()
         offset = self.peek().offset
-        name = self._name("a parameter")
+        name = self.name("a parameter")
         if name in self.buffers or name in self.variables:
             self.fail(f"two parameters are named {printable(name)}", offset)
         self.expect(":")
-        dtype = self._dtype()
+        dtype = self.dtype()
         if not is_buffer:
             if dtype is not DType.I32:
                 self.fail("a scalar parameter is i32", offset)
@@ -178,10 +77,10 @@ class KernelParser(TextScanner):
         while not self.accept("]"):
             if shape:
                 self.expect(",")
-            shape.append(self._bounded("a size", MAXIMUM_ELEMENTS))
+            shape.append(self.bounded("a size", MAXIMUM_ELEMENTS))
         alignment = dtype.size_bytes if dtype not in (DType.INDEX, DType.POINTER) else 1
         if self.accept("align"):
-            alignment = self._bounded("an alignment", 1 << 16)
+            alignment = self.bounded("an alignment", 1 << 16)
         parameter = Parameter(cast(ParameterKind, kind), name, dtype, tuple(shape), alignment)
         self.buffers[name] = parameter
         parameters.append(parameter)
@@ -210,7 +109,7 @@ class KernelParser(TextScanner):
         """All statements of lines indented by `indent`; nothing when it is not more than that of the line before."""
         if indent <= 2 * self.depth:
             return ()
-        if self.depth >= _MAXIMUM_DEPTH:
+        if self.depth >= MAXIMUM_DEPTH:
             self.fail("too many levels")
         if indent != 2 * self.depth + 2:
             self.fail(f"expected an indent of {2 * self.depth + 2} spaces, found {indent}", self._first_of_line())
@@ -252,7 +151,7 @@ class KernelParser(TextScanner):
                         self.fail("expected 'while' after the body of repeat", self._first_of_line())
                     self._next_line()
                     self.expect("while")
-                    return Repeat(body, self._typed(DType.BOOL))
+                    return Repeat(body, self.typed(DType.BOOL))
                 case "fence":
                     self.next()
                     return Fence()
@@ -270,20 +169,20 @@ class KernelParser(TextScanner):
     def _for(self) -> For:
         self.expect("for")
         offset = self.peek().offset
-        name = self._name("a loop variable")
+        name = self.name("a loop variable")
         self.expect("in")
-        begin = self._typed(DType.INDEX)
+        begin = self.typed(DType.INDEX)
         if self.peek().kind != "range":
             self.fail(f"expected '..', found {self.found()}")
         self.next()
-        end = self._typed(DType.INDEX)
-        step = self._bounded("a step", 1 << 31) if self.accept("step") else 1
+        end = self.typed(DType.INDEX)
+        step = self.bounded("a step", 1 << 31) if self.accept("step") else 1
         variable = self._define(name, DType.INDEX, offset)
         return For(variable, begin, end, step, self._body(self._indent_of_line()))
 
     def _if(self, indent: int) -> If:
         self.expect("if")
-        condition = self._typed(DType.BOOL)
+        condition = self.typed(DType.BOOL)
         then = self._body(self._indent_of_line())
         otherwise: Body = ()
         if self._indent_of_line() == indent and self._first_of_line_is("else"):
@@ -294,273 +193,34 @@ class KernelParser(TextScanner):
 
     def _write(self) -> Write:
         self.expect("write")
-        dtype, pointer, offset, alignment = self._access()
+        dtype, pointer, offset, alignment = self.access()
         self.expect("=")
-        return Write(pointer, offset, self._typed(dtype), alignment)
+        return Write(pointer, offset, self.typed(dtype), alignment)
 
     def _assignment(self) -> Stmt:
         offset = self.peek().offset
-        name = self._name("a statement")
+        name = self.name("a statement")
         if self.accept(":"):
-            dtype = self._dtype()
+            dtype = self.dtype()
             self.expect("=")
-            value = self._typed(dtype)
+            value = self.typed(dtype)
             return Define(self._define(name, dtype, offset), value)
         if self.peek().text == "[":
-            buffer = self._buffer(name, offset)
-            indices = self._indices(buffer)
+            buffer = self.buffer(name, offset)
+            indices = self.indices(buffer)
             self.expect("=")
-            return Store(name, indices, self._typed(buffer.dtype))
+            return Store(name, indices, self.typed(buffer.dtype))
         if self.peek().text != "=":
             self.fail(f"expected ':', '[' or '=' after a name, found {self.found()}")
-        variable = self._variable(name, offset)
+        variable = self.variable(name, offset)
         self.next()
-        return Assign(variable, self._typed(variable.dtype))
+        return Assign(variable, self.typed(variable.dtype))
 
     def _define(self, name: str, dtype: DType, offset: int) -> Variable:
         if name in self.buffers:
             self.fail(f"{printable(name)} is a buffer", offset)
         self.variables[name] = Variable(name, dtype)
         return self.variables[name]
-
-    # Expressions
-
-    def _typed(self, dtype: DType) -> Expr:
-        """An expression that must have the type."""
-        offset = self.peek().offset
-        expr = self._resolved(self._expression(0), dtype)
-        if expr.dtype is not dtype:
-            self.fail(f"expected {dtype.value}, found {expr.dtype.value}", offset)
-        return expr
-
-    def _expression(self, strength: int) -> Expr:
-        """An expression of operators that bind at least as strongly as `strength`."""
-        self.depth += 1
-        if self.depth > _MAXIMUM_DEPTH:
-            self.fail("too many levels")
-        left = self._prefix()
-        while True:
-            token = self.peek()
-            known = INFIX.get(token.text) if token.kind in ("mark", "word") else None
-            if known is None or known[1] < strength:
-                break
-            self.next()
-            operation, bound = known
-            left = self._combine(token, operation, bound, left, self._expression(bound + 1))
-        self.depth -= 1
-        return left
-
-    def _combine(self, token: Token, operation: str, strength: int, a: Expr, b: Expr) -> Expr:
-        is_pointer = not isinstance(a, _Literal) and a.dtype is DType.POINTER
-        if is_pointer and operation in ("add", "sub"):
-            b = self._resolved(b, DType.INDEX)
-            if b.dtype is not DType.INDEX:
-                self.fail(f"a pointer moves by an index, not by {b.dtype.value}", token.offset)
-            return Binary(operation, a, b)
-        a, b = self._alike(token, a, b)
-        return Compare(operation, a, b) if strength == COMPARISON_STRENGTH else Binary(operation, a, b)
-
-    def _prefix(self) -> Expr:
-        token = self.peek()
-        if token.kind == "mark" and token.text in ("-", "~"):
-            self.next()
-            if token.text == "-" and (self.peek().kind == "number" or self.peek().text == "inf"):
-                return self._number("-")
-            operand = self._known(self._expression(UNARY_STRENGTH), token.offset)
-            return Unary("neg" if token.text == "-" else "not", operand)
-        if token.kind == "word" and token.text == "not":
-            self.next()
-            return Unary("not", self._known(self._expression(NOT_STRENGTH + 1), token.offset))
-        if token.kind == "number" or (token.kind == "word" and token.text in ("inf", "nan")):
-            return self._number("")
-        if self.accept("("):
-            expr = self._expression(0)
-            self.expect(")")
-            return expr
-        if token.kind == "word" and token.text in ("true", "false"):
-            self.next()
-            return Constant(int(token.text == "true"), DType.BOOL)
-        name = self._name("an expression")
-        if token.kind == "word" and self.peek().text in ("(", ".") and self.peek().kind == "mark":
-            return self._call(token)
-        if self.peek().text == "[" and self.peek().kind == "mark":
-            buffer = self._buffer(name, token.offset)
-            return Load(name, self._indices(buffer), buffer.dtype)
-        return self._variable(name, token.offset)
-
-    def _number(self, sign: str) -> Expr:
-        token = self.next()
-        match = _SUFFIX.fullmatch(token.text)
-        literal = _Literal(sign + (match[1] if match else token.text), token.offset)
-        return self._resolved(literal, DType(match[2])) if match and match[2] else literal
-
-    def _resolved(self, expr: Expr, dtype: DType) -> Expr:
-        """A literal as a constant of the type; any other expression as it is."""
-        if not isinstance(expr, _Literal):
-            return expr
-        if len(expr.text) > MAXIMUM_NUMBER_LENGTH:
-            self.fail("the number is too long", expr.offset)
-        if dtype.is_float:
-            return Constant(float_value(expr.text), dtype)
-        if not dtype.is_integer or not expr.text.lstrip("-").isdecimal():
-            self.fail(f"{expr.text} is not {dtype.value}", expr.offset)
-        low, high = dtype.limits
-        number = int(expr.text)
-        if not low <= number <= high:
-            self.fail(f"{expr.text} is not in the range of {dtype.value}, {low}..{high}", expr.offset)
-        return Constant(number, dtype)
-
-    def _known(self, expr: Expr, offset: int) -> Expr:
-        """An expression whose type must be clear without context."""
-        if isinstance(expr, _Literal):
-            self.fail("the number needs a type, as in 1i32", offset)
-        return expr
-
-    def _call(self, token: Token) -> Expr:
-        match token.text:
-            case "read":
-                dtype, pointer, offset, alignment = self._access()
-                return Read(pointer, offset, dtype, alignment)
-            case "bitcast":
-                self.expect(".")
-                dtype = self._dtype()
-                return Bitcast(self._one(token), dtype)
-            case "address":
-                return self._address()
-            case "select":
-                self.expect("(")
-                condition = self._typed(DType.BOOL)
-                self.expect(",")
-                return Select(condition, *self._two(token))
-            case "min" | "max":
-                self.expect("(")
-                return Binary(token.text, *self._two(token))
-        if token.text in UNARY_FUNCTIONS:
-            return Unary(token.text, self._one(token))
-        if token.text in (d.value for d in DType):
-            return Cast(self._one(token), DType(token.text))
-        intrinsic = INTRINSICS.get(token.text)
-        if intrinsic is None:
-            self.fail(f"no intrinsic is named {printable(token.text)}", token.offset)
-        return Call(intrinsic, self._arguments(intrinsic))
-
-    def _one(self, token: Token) -> Expr:
-        """`(a)`: the argument of a function that takes any type."""
-        self.expect("(")
-        expr = self._known(self._expression(0), self.peek().offset)
-        self.expect(")")
-        return expr
-
-    def _two(self, token: Token) -> tuple[Expr, Expr]:
-        """`a, b)`: two operands of one type; a literal takes that of the other."""
-        a = self._expression(0)
-        self.expect(",")
-        b = self._expression(0)
-        self.expect(")")
-        return self._alike(token, a, b)
-
-    def _alike(self, token: Token, a: Expr, b: Expr) -> tuple[Expr, Expr]:
-        if isinstance(a, _Literal):
-            a = self._resolved(a, self._known(b, token.offset).dtype)
-        b = self._resolved(b, a.dtype)
-        if a.dtype is not b.dtype:
-            self.fail(f"{token.text} of {a.dtype.value} and {b.dtype.value}", token.offset)
-        return a, b
-
-    def _arguments(self, intrinsic: Intrinsic) -> tuple[Expr, ...]:
-        start = self.peek().offset
-        self.expect("(")
-        result: list[Expr] = []
-        for parameter in intrinsic.parameters:
-            if self.peek().text == ")":
-                break
-            if result:
-                self.expect(",")
-            result.append(self._typed(parameter.dtype))
-        if len(result) != len(intrinsic.parameters) or self.peek().text != ")":
-            self.fail(f"{intrinsic.name} takes {len(intrinsic.parameters)} arguments", start)
-        self.expect(")")
-        return tuple(result)
-
-    def _address(self) -> Expr:
-        self.expect("(")
-        offset = self.peek().offset
-        buffer = self._buffer(self._name("a buffer"), offset)
-        distance: Expr = Constant(0, DType.INDEX)
-        if self.accept(","):
-            distance = self._typed(DType.INDEX)
-        self.expect(")")
-        return Address(buffer.name, distance)
-
-    def _access(self) -> tuple[DType, Expr, int, int]:
-        """`.i32(p, offset=4, align=2)`: type, pointer, offset and alignment."""
-        self.expect(".")
-        dtype = self._dtype()
-        if dtype is DType.POINTER:
-            self.fail("a pointer is not in memory")
-        self.expect("(")
-        pointer = self._typed(DType.POINTER)
-        distance, alignment = 0, dtype.size_bytes
-        while self.accept(","):
-            if self.accept("align"):
-                self.expect("=")
-                alignment = self._bounded("an alignment", 1 << 16)
-            else:
-                self.expect("offset")
-                self.expect("=")
-                sign = -1 if self.accept("-") else 1
-                distance = sign * self._bounded("an offset", 1 << 31)
-        self.expect(")")
-        return dtype, pointer, distance, alignment
-
-    # Names and small things
-
-    def _indices(self, buffer: Parameter) -> tuple[Expr, ...]:
-        start = self.peek().offset
-        self.expect("[")
-        indices: list[Expr] = []
-        while not self.accept("]"):
-            if indices:
-                self.expect(",")
-            indices.append(self._typed(DType.INDEX))
-        if len(indices) != len(buffer.shape):
-            self.fail(f"{printable(buffer.name)} has {len(buffer.shape)} axes, indexed with {len(indices)}", start)
-        return tuple(indices)
-
-    def _name(self, what: str) -> str:
-        token = self.peek()
-        if token.kind == "string":
-            self.next()
-            return self.unquoted(token)
-        if token.kind == "word" and token.text in KEYWORDS:
-            self.fail(f"expected {what}, found {token.text!r}")
-        return self.take("word", what).text
-
-    def _buffer(self, name: str, offset: int) -> Parameter:
-        if name not in self.buffers:
-            self._unknown("buffer", name, offset)
-        return self.buffers[name]
-
-    def _variable(self, name: str, offset: int) -> Variable:
-        if name not in self.variables:
-            self._unknown("register", name, offset)
-        return self.variables[name]
-
-    def _unknown(self, what: str, name: str, offset: int) -> NoReturn:
-        self.fail(f"no {what} is named {printable(name)}", offset)
-
-    def _dtype(self) -> DType:
-        token = self.take("word", "a type")
-        if token.text not in (d.value for d in DType):
-            self.fail(f"no type is named {printable(token.text)}", token.offset)
-        return DType(token.text)
-
-    def _bounded(self, what: str, limit: int) -> int:
-        offset = self.peek().offset
-        number = self.integer(what)
-        if number > limit:
-            self.fail(f"{what} of {number} is more than {limit}", offset)
-        return number
 
 
 def parse_kernel(text: str, file: str = "", first_line: int = 1) -> Kernel:

@@ -61,7 +61,8 @@ from luciole.kernel.core import (
     Variable,
     Write,
 )
-from luciole.kernel.parse import (
+from luciole.kernel.parse import parse_kernel
+from luciole.kernel.parse_expressions import (
     BUILT_IN,
     COMPARISON_STRENGTH,
     INFIX,
@@ -69,7 +70,6 @@ from luciole.kernel.parse import (
     NOT_STRENGTH,
     PRIMARY_STRENGTH,
     UNARY_STRENGTH,
-    parse_kernel,
 )
 
 __all__ = ["body_text", "parse_kernel", "print_kernel", "stmt_text", "value_text"]

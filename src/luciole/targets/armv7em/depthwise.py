@@ -2,9 +2,9 @@
 
 Four channels at a time, a strip of the input is widened into planes of halves, one plane a channel, centered and with
 zeros for padding. The planes' lines run along the width or along the height, whichever costs less, so that a word holds
-two neighbours under the window. Then each channel sweeps its plane with doubled weights: words of two neighbouring
-weights, in registers for windows of up to six words,  An output on an even column begins with the
-low half of a word, one on an odd column with the high half of one.
+two neighbors under the window. Then each channel sweeps its plane with doubled weights, words of two neighboring ones,
+which it pairs in the workspace first. An output on an even column begins with the low half of a word of x, one on an
+odd column with the high half of one.
 
 Weights stay int8 in flash, [channel][outer tap][inner tap], and are paired at run time. Beside them a channel takes
 eight bytes: the bias above five bits of shift, and the multiplier.
@@ -26,6 +26,21 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.targets.armv7em import hilo
+from luciole.targets.armv7em.depthwise_plan import (
+    BLOCK,
+    GROUP,
+    PRELOADED_WORDS,
+    WORKSPACE_LIMIT,
+    Plan,
+    Product,
+    blocks_of,
+    code_bytes_of,
+    instructions_of,
+    plan_of,
+    planned,
+    products_at,
+    widened_columns,
+)
 from luciole.targets.armv7em.intrinsics import (
     kept,
     packed_halves,
@@ -39,108 +54,9 @@ from luciole.targets.armv7em.intrinsics import (
 )
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
-#: Channels widened together: those of a word.
-GROUP = 4
-#: Outputs side by side along a line.
-BLOCK = 4
-#: Windows of up to so many words of weights are written out.
-UNROLLED_WORDS = 6
-#: So many words of weights of a row are loaded before its products.
-PRELOADED_WORDS = 2
-#: Windows of up to so many taps along a line; longer ones would make long code.
-MAXIMUM_INNER_TAPS = 16
-#: Bytes of workspace that planes and widened weights may take.
-WORKSPACE_LIMIT = 4096
 #: The bias has the bits above these of its word.
 SHIFT_BITS = 5
 BIAS_LIMIT = 1 << (31 - SHIFT_BITS)
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Height or width: sizes, the window along it, and how far neighbours are apart in x and y, in bytes."""
-
-    inputs: int
-    outputs: int
-    taps: int
-    stride: int
-    pad: int
-    x_bytes: int
-    y_bytes: int
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How the loops run: whether lines lie along the height, and how many outer outputs a strip has."""
-
-    channels: int
-    is_transposed: bool
-    outer: _Axis
-    inner: _Axis
-    strip: int
-
-    @property
-    def line_halves(self) -> int:
-        """Halves of one line of a plane: columns under all windows, and the rest of the last word."""
-        return -(-((self.inner.outputs - 1) * self.inner.stride + self.inner.taps) // 2) * 2
-
-    @property
-    def line_bytes(self) -> int:
-        return 2 * self.line_halves
-
-    @property
-    def lines(self) -> int:
-        """Lines of a plane."""
-        return (self.strip - 1) * self.outer.stride + self.outer.taps
-
-    @property
-    def plane_bytes(self) -> int:
-        return self.lines * self.line_bytes
-
-    @property
-    def columns(self) -> int:
-        """Columns of the input that windows reach."""
-        return min(self.inner.inputs, self.line_halves - self.inner.pad)
-
-    @property
-    def keys(self) -> tuple[int, ...]:
-        """The first taps of the words of weights: a word holds a tap and the next one, if there is one."""
-        taps = self.inner.taps
-        if self.inner.stride % 2 == 0 or self.inner.outputs == 1:
-            return tuple(range(0, taps, 2))
-        return tuple(range(max(1, taps - 1)))
-
-    @property
-    def weight_words(self) -> int:
-        return self.outer.taps * len(self.keys)
-
-    @property
-    def is_unrolled(self) -> bool:
-        """Whether the rows of a window are written out, not looped over."""
-        return self.weight_words <= UNROLLED_WORDS
-
-    @property
-    def planes_offset(self) -> int:
-        """Where planes begin in the workspace, behind the words of weights."""
-        return 4 * self.weight_words
-
-    @property
-    def workspace_bytes(self) -> int:
-        return self.planes_offset + GROUP * self.plane_bytes
-
-    @property
-    def strips(self) -> int:
-        return -(-self.outer.outputs // self.strip)
-
-
-@dataclass(frozen=True)
-class _Product:
-    """One instruction of a sum: a word of x by a word of weights, whole or half by half."""
-
-    word: int
-    key: int
-    #: "whole", or the halves of x and of the weights: "low_low", "low_high", "high_low".
-    halves: str
 
 
 @kernel("depthwise_conv2d", DType.I8, needs={"dsp"})
@@ -163,7 +79,7 @@ class DepthwisePlanes(KernelRecipe):
             return problem
         if np.abs(op.sums().kernel_bias).max(initial=0) >= BIAS_LIMIT:
             return f"a bias exceeds {32 - SHIFT_BITS} bits"
-        if _plan(op) is None:
+        if plan_of(op) is None:
             return f"the window is too large, or a strip of lines under it exceeds {WORKSPACE_LIMIT} bytes"
         return ""
 
@@ -171,7 +87,7 @@ class DepthwisePlanes(KernelRecipe):
         assert isinstance(op, DepthwiseConv2d)
         sums, (rows, columns) = op.sums(), op.window.kernel
         weights = sums.weights.reshape(-1, rows, columns)
-        if _planned(op).is_transposed:
+        if planned(op).is_transposed:
             weights = weights.transpose(0, 2, 1)
         multiplier, shift = multiplier_arrays(sums.kernel_requantizer.multipliers)
         bias = (sums.kernel_bias << SHIFT_BITS) | (-1 - shift.astype(np.int64))
@@ -182,7 +98,7 @@ class DepthwisePlanes(KernelRecipe):
 
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, DepthwiseConv2d)
-        return _planned(op).workspace_bytes
+        return planned(op).workspace_bytes
 
     def alignments(self, op: Operator) -> dict[str, int]:
         return {"x": 4}
@@ -190,14 +106,14 @@ class DepthwisePlanes(KernelRecipe):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, DepthwiseConv2d)
-        plan = _planned(op)
-        instructions = op.x.type.shape[0] * _instructions(plan)
+        plan = planned(op)
+        instructions = op.x.type.shape[0] * instructions_of(plan)
         constants = plan.channels * (plan.outer.taps * plan.inner.taps + 8)
-        return Cost(instructions, int(1.3 * instructions), _code_bytes(plan), constants, plan.workspace_bytes)
+        return Cost(instructions, int(1.3 * instructions), code_bytes_of(plan), constants, plan.workspace_bytes)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)
-        plan = _planned(op)
+        plan = planned(op)
         _clear_workspace(k, plan, v)
         batch = op.x.type.shape[0]
         if batch == 1 and plan.strips == 1:
@@ -209,107 +125,7 @@ class DepthwisePlanes(KernelRecipe):
             _strip(k, op, plan, v, n * x_bytes, n * y_bytes, first)
 
 
-# Plans
-
-
-def _planned(op: DepthwiseConv2d) -> _Plan:
-    """The plan of an operator that the recipe applies to."""
-    plan = _plan(op)
-    assert plan is not None
-    return plan
-
-
-def _plan(op: DepthwiseConv2d) -> _Plan | None:
-    """The cheaper of lines along the width and along the height, or `None` where neither fits."""
-    plans = [plan for is_transposed in (False, True) if (plan := _oriented_plan(op, is_transposed)) is not None]
-    return min(plans, key=_instructions, default=None)
-
-
-def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool) -> _Plan | None:
-    """Strips of equal size that fit the workspace."""
-    _, _, width, channels = op.x.type.shape
-    _, _, out_width, _ = op.result_types()[0].shape
-    axes = [
-        _Axis(
-            op.x.type.shape[1 + axis],
-            op.result_types()[0].shape[1 + axis],
-            op.window.kernel[axis],
-            op.strides[axis],
-            op.pads[axis],
-            x_bytes,
-            y_bytes,
-        )
-        for axis, x_bytes, y_bytes in ((0, width * channels, out_width * channels), (1, channels, channels))
-    ]
-    inner, outer = axes if is_transposed else reversed(axes)
-    if inner.taps > MAXIMUM_INNER_TAPS:
-        return None
-    one = _Plan(channels, is_transposed, outer, inner, 1)
-    left = WORKSPACE_LIMIT - one.workspace_bytes
-    if left < 0:
-        return None
-    most = min(1 + left // (GROUP * one.line_bytes * outer.stride), outer.outputs)
-    strips = -(-outer.outputs // most)
-    return _Plan(channels, is_transposed, outer, inner, -(-outer.outputs // strips))
-
-
-def _products(plan: _Plan, column: int) -> list[_Product]:
-    """The products of one row of the window for the output whose window begins at a column of the block."""
-    taps, found = plan.inner.taps, []
-    for word in range(column // 2, (column + taps - 1) // 2 + 1):
-        tap = 2 * word - column
-        if tap == -1:
-            found.append(_Product(word, 0, "high_low"))
-        elif tap < taps - 1:
-            found.append(_Product(word, tap, "whole"))
-        elif tap - 1 in plan.keys:
-            found.append(_Product(word, tap - 1, "low_high"))
-        else:
-            found.append(_Product(word, tap, "low_low"))
-    return found
-
-
-def _blocks(plan: _Plan) -> tuple[int, int]:
-    """Whole blocks of a line, and the outputs behind them."""
-    return divmod(plan.inner.outputs, BLOCK)
-
-
-# Costs
-
-
-def _instructions(plan: _Plan) -> int:
-    """Executed instructions for one image."""
-    single, pairs, rest = _widening(plan)
-    line = 11 * (single + rest) + (16 if pairs > 2 else 14) * pairs + 8
-    lines = min(plan.strips * plan.lines, plan.outer.inputs + plan.strips * max(0, plan.outer.taps - plan.outer.stride))
-    whole, remainder = _blocks(plan)
-    looped = 3 if whole > 1 else 0
-    row = whole * (_block_instructions(plan, BLOCK) + looped) + (8 if whole else 4)
-    row += _block_instructions(plan, remainder) if remainder else 0
-    channel = 3 * plan.outer.taps * plan.inner.taps + 22
-    groups = plan.channels // GROUP
-    sums = groups * GROUP * (plan.strips * channel + plan.outer.outputs * row)
-    return groups * lines * line + sums + plan.workspace_bytes // 16 * 7
-
-
-def _block_instructions(plan: _Plan, outputs: int) -> int:
-    products = [p for i in range(outputs) for p in _products(plan, i * plan.inner.stride)]
-    words = len({p.word for p in products})
-    row = len(products) + words + (0 if plan.is_unrolled else len({p.key for p in products}) + 4)
-    return plan.outer.taps * row + 5 * outputs + (7 if len(plan.keys) <= PRELOADED_WORDS else 15)
-
-
-def _code_bytes(plan: _Plan) -> int:
-    whole, remainder = _blocks(plan)
-    blocks = (BLOCK if whole else 0) + remainder
-    rows = plan.outer.taps if plan.is_unrolled else 1
-    return 460 + blocks * (4 * rows * (plan.inner.taps + 1) + 20)
-
-
-# Loops
-
-
-def _clear_workspace(k: LoopBuilder, plan: _Plan, v: Views) -> None:
+def _clear_workspace(k: LoopBuilder, plan: Plan, v: Views) -> None:
     """Zeros everywhere once: padding along lines is never written again."""
     _clear(k, v.workspace.address(plan.planes_offset), v.workspace.address(plan.workspace_bytes), 4 * GROUP)
 
@@ -324,7 +140,7 @@ def _clear(k: LoopBuilder, begin: Expr, end: Expr, unit: int) -> None:
         place.set(kept(place + unit))
 
 
-def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: _Plan, v: Views, x: Operand, y: Operand, first: Operand) -> None:
+def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, x: Operand, y: Operand, first: Operand) -> None:
     """The outer outputs from `first`: all channels of as many as a strip has, or as are left."""
     top = k.define("top", first * plan.outer.stride - plan.outer.pad, DType.INDEX)
     begin = k.define("begin", minimum(maximum(-top, 0), plan.lines), DType.INDEX)
@@ -350,7 +166,7 @@ def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: _Plan, v: Views, x: Operan
         source.set(kept(source + GROUP))
 
 
-def _clear_lines(k: LoopBuilder, plan: _Plan, v: Views, begin: Operand, end: Operand) -> None:
+def _clear_lines(k: LoopBuilder, plan: Plan, v: Views, begin: Operand, end: Operand) -> None:
     """Zeros in some lines of every plane."""
     with k.nest("line", GROUP) as (plane,), k.loop("line", begin, end) as line:
         start = k.define(
@@ -359,17 +175,11 @@ def _clear_lines(k: LoopBuilder, plan: _Plan, v: Views, begin: Operand, end: Ope
         _clear(k, start, start + plan.line_bytes, 4)
 
 
-def _widening(plan: _Plan) -> tuple[int, int, int]:
-    """A line's first column on its own (1 or 0), pairs of columns, the last column on its own (1 or 0)."""
-    single = plan.inner.pad % 2
-    return (single, *divmod(plan.columns - single, 2))
-
-
 def _widen_group(
-    k: LoopBuilder, op: DepthwiseConv2d, plan: _Plan, v: Views, source: Expr, begin: Expr, end: Expr
+    k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, source: Expr, begin: Expr, end: Expr
 ) -> None:
     """Four channels of the input's lines into their planes."""
-    single, pairs, rest = _widening(plan)
+    single, pairs, rest = widened_columns(plan)
     step, base = plan.inner.x_bytes, 2 * plan.inner.pad
     offsets = k.define("offsets", hilo.offsets_word(-op.sums().zero_point))
     start = k.define("line_source", source)
@@ -398,7 +208,7 @@ def _widen_group(
 
 
 def _widen_pair(
-    k: LoopBuilder, plan: _Plan, offsets: Expr, read: Expr, write: Expr, source: int, target: int, step: int
+    k: LoopBuilder, plan: Plan, offsets: Expr, read: Expr, write: Expr, source: int, target: int, step: int
 ) -> None:
     """Two neighbouring columns of four channels: a word in each plane."""
     left, right = (k.define(name, k.read(read, source + o, DType.I32)) for name, o in (("left", 0), ("right", step)))
@@ -409,9 +219,7 @@ def _widen_pair(
         k.write(write, target + (odd + 2) * plan.plane_bytes, packed_high_halves(first, second))
 
 
-def _widen_column(
-    k: LoopBuilder, plan: _Plan, offsets: Expr, read: Expr, write: Expr, source: int, target: int
-) -> None:
+def _widen_column(k: LoopBuilder, plan: Plan, offsets: Expr, read: Expr, write: Expr, source: int, target: int) -> None:
     """One column of four channels: a half in each plane."""
     word = k.define("word", k.read(read, source, DType.I32))
     for odd in (0, 1):
@@ -423,7 +231,7 @@ def _widen_column(
 def _channel(
     k: LoopBuilder,
     op: DepthwiseConv2d,
-    plan: _Plan,
+    plan: Plan,
     v: Views,
     plane: Expr,
     target: Expr,
@@ -436,7 +244,7 @@ def _channel(
     _pair_weights(k, plan, v, weights)
     line, out = k.define("line", plane), k.define("out_line", target)
     out_end = k.define("out_line_end", out + count * plan.outer.y_bytes)
-    whole, remainder = _blocks(plan)
+    whole, remainder = blocks_of(plan)
     block_bytes, block_step = 2 * BLOCK * plan.inner.stride, BLOCK * plan.inner.y_bytes
     with k.repeat_while(lambda: out.ne(out_end)):
         inputs, place = k.define("inputs", line), k.define("place", out)
@@ -481,7 +289,7 @@ def _channel_parameters(k: LoopBuilder, op: DepthwiseConv2d, source: Expr) -> _P
     )
 
 
-def _pair_weights(k: LoopBuilder, plan: _Plan, v: Views, weights: Expr) -> None:
+def _pair_weights(k: LoopBuilder, plan: Plan, v: Views, weights: Expr) -> None:
     """A channel's words of doubled weights, into the workspace before the planes."""
     taps = plan.inner.taps
 
@@ -508,7 +316,7 @@ def _pair_weights(k: LoopBuilder, plan: _Plan, v: Views, weights: Expr) -> None:
 def _block(
     k: LoopBuilder,
     op: DepthwiseConv2d,
-    plan: _Plan,
+    plan: Plan,
     v: Views,
     inputs: Expr,
     place: Expr,
@@ -517,7 +325,7 @@ def _block(
 ) -> None:
     """A few outputs side by side; `inputs` is at the first column under the first one's window."""
     sums = [k.define(f"sum{i}", parameters.bias) for i in range(outputs)]
-    products = [(i, p) for i in range(outputs) for p in _products(plan, i * plan.inner.stride)]
+    products = [(i, p) for i in range(outputs) for p in products_at(plan, i * plan.inner.stride)]
     weights, row_bytes = v.workspace.address(), 4 * len(plan.keys)
     if plan.is_unrolled:
         pointer = k.define("paired", weights)
@@ -535,8 +343,8 @@ def _block(
 
 def _add_row(
     k: LoopBuilder,
-    plan: _Plan,
-    products: list[tuple[int, _Product]],
+    plan: Plan,
+    products: list[tuple[int, Product]],
     sums: list[Register],
     weights: tuple[Expr, int],
     line: tuple[Expr, int],
@@ -555,7 +363,7 @@ def _add_row(
             words[key] = k.define("weight", k.read(weights[0], offset, DType.I32))
         return words[key]
 
-    def add(i: int, product: _Product) -> None:
+    def add(i: int, product: Product) -> None:
         if product.word not in loaded:
             # Alignment 2 keeps the compiler from pairing these loads into LDRD, which takes registers.
             loaded[product.word] = k.define("x", k.read(line[0], line[1] + 4 * product.word, DType.I32, 2))
@@ -574,14 +382,14 @@ def _add_row(
         add(i, product)
 
 
-def _multiplied(product: _Product, x: Expr, weight: Expr, total: Expr) -> Expr:
+def _multiplied(product: Product, x: Expr, weight: Expr, total: Expr) -> Expr:
     """The sum with one more product."""
     function = {"whole": smlad, "low_low": smlabb, "low_high": smlabt, "high_low": smlatb}[product.halves]
     return function(x, weight, total)
 
 
 def _finish(
-    k: LoopBuilder, op: DepthwiseConv2d, plan: _Plan, sums: list[Register], place: Expr, parameters: _Parameters
+    k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, sums: list[Register], place: Expr, parameters: _Parameters
 ) -> None:
     """Requantize and store a block."""
     requantizer = op.sums().kernel_requantizer

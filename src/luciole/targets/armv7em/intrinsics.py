@@ -1,7 +1,8 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SXTB16, SXTAB16, SMMLAR, SSAT). Spellings
-in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit formula.
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SXTB16, SXTAB16, SMMLAR, SSAT).
+Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit
+formula.
 """
 
 from __future__ import annotations

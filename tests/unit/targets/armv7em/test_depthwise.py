@@ -12,7 +12,8 @@ import pytest
 from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.targets.armv7em.depthwise import WORKSPACE_LIMIT, DepthwisePlanes
+from luciole.targets.armv7em.depthwise import DepthwisePlanes
+from luciole.targets.armv7em.depthwise_plan import WORKSPACE_LIMIT
 from luciole.targets.base import candidate_recipes
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted, measure_emulated
 

@@ -1,0 +1,208 @@
+"""How a depthwise convolution on cores with the DSP extension runs: strips, lines, blocks, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luciole.ops.depthwise import DepthwiseConv2d
+
+#: Channels widened together: those of a word.
+GROUP = 4
+#: Outputs side by side along a line.
+BLOCK = 4
+#: Windows of up to so many words of weights are written out.
+UNROLLED_WORDS = 6
+#: So many words of weights of a row are loaded before its products.
+PRELOADED_WORDS = 2
+#: Windows of up to so many taps along a line; longer ones would make long code.
+MAXIMUM_INNER_TAPS = 16
+#: Bytes of workspace that planes and widened weights may take.
+WORKSPACE_LIMIT = 4096
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Height or width: sizes, the window along it, and how far neighbors are apart in x and y, in bytes."""
+
+    inputs: int
+    outputs: int
+    taps: int
+    stride: int
+    pad: int
+    x_bytes: int
+    y_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the loops run: whether lines lie along the height, and how many outer outputs a strip has."""
+
+    channels: int
+    is_transposed: bool
+    outer: Axis
+    inner: Axis
+    strip: int
+
+    @property
+    def line_halves(self) -> int:
+        """Halves of one line of a plane: columns under all windows, and the rest of the last word."""
+        return -(-((self.inner.outputs - 1) * self.inner.stride + self.inner.taps) // 2) * 2
+
+    @property
+    def line_bytes(self) -> int:
+        return 2 * self.line_halves
+
+    @property
+    def lines(self) -> int:
+        """Lines of a plane."""
+        return (self.strip - 1) * self.outer.stride + self.outer.taps
+
+    @property
+    def plane_bytes(self) -> int:
+        return self.lines * self.line_bytes
+
+    @property
+    def columns(self) -> int:
+        """Columns of the input that windows reach."""
+        return min(self.inner.inputs, self.line_halves - self.inner.pad)
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The first taps of the words of weights: a word holds a tap and the next one, if there is one."""
+        taps = self.inner.taps
+        if self.inner.stride % 2 == 0 or self.inner.outputs == 1:
+            return tuple(range(0, taps, 2))
+        return tuple(range(max(1, taps - 1)))
+
+    @property
+    def weight_words(self) -> int:
+        return self.outer.taps * len(self.keys)
+
+    @property
+    def is_unrolled(self) -> bool:
+        """Whether the rows of a window are written out, not looped over."""
+        return self.weight_words <= UNROLLED_WORDS
+
+    @property
+    def planes_offset(self) -> int:
+        """Where planes begin in the workspace, behind the words of weights."""
+        return 4 * self.weight_words
+
+    @property
+    def workspace_bytes(self) -> int:
+        return self.planes_offset + GROUP * self.plane_bytes
+
+    @property
+    def strips(self) -> int:
+        return -(-self.outer.outputs // self.strip)
+
+
+@dataclass(frozen=True)
+class Product:
+    """One instruction of a sum: a word of x by a word of weights, whole or half by half."""
+
+    word: int
+    key: int
+    #: "whole", or the halves of x and of the weights: "low_low", "low_high", "high_low".
+    halves: str
+
+
+def planned(op: DepthwiseConv2d) -> Plan:
+    """The plan of an operator that the recipe applies to."""
+    plan = plan_of(op)
+    assert plan is not None
+    return plan
+
+
+def plan_of(op: DepthwiseConv2d) -> Plan | None:
+    """The cheaper of lines along the width and along the height, or `None` where neither fits."""
+    plans = [plan for is_transposed in (False, True) if (plan := _oriented_plan(op, is_transposed)) is not None]
+    return min(plans, key=instructions_of, default=None)
+
+
+def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool) -> Plan | None:
+    """Strips of equal size that fit the workspace."""
+    _, _, width, channels = op.x.type.shape
+    _, _, out_width, _ = op.result_types()[0].shape
+    axes = [
+        Axis(
+            op.x.type.shape[1 + axis],
+            op.result_types()[0].shape[1 + axis],
+            op.window.kernel[axis],
+            op.strides[axis],
+            op.pads[axis],
+            x_bytes,
+            y_bytes,
+        )
+        for axis, x_bytes, y_bytes in ((0, width * channels, out_width * channels), (1, channels, channels))
+    ]
+    inner, outer = axes if is_transposed else reversed(axes)
+    if inner.taps > MAXIMUM_INNER_TAPS:
+        return None
+    one = Plan(channels, is_transposed, outer, inner, 1)
+    left = WORKSPACE_LIMIT - one.workspace_bytes
+    if left < 0:
+        return None
+    most = min(1 + left // (GROUP * one.line_bytes * outer.stride), outer.outputs)
+    strips = -(-outer.outputs // most)
+    return Plan(channels, is_transposed, outer, inner, -(-outer.outputs // strips))
+
+
+def products_at(plan: Plan, column: int) -> list[Product]:
+    """The products of one row of the window for the output whose window begins at a column of the block."""
+    taps, found = plan.inner.taps, []
+    for word in range(column // 2, (column + taps - 1) // 2 + 1):
+        tap = 2 * word - column
+        if tap == -1:
+            found.append(Product(word, 0, "high_low"))
+        elif tap < taps - 1:
+            found.append(Product(word, tap, "whole"))
+        elif tap - 1 in plan.keys:
+            found.append(Product(word, tap - 1, "low_high"))
+        else:
+            found.append(Product(word, tap, "low_low"))
+    return found
+
+
+def blocks_of(plan: Plan) -> tuple[int, int]:
+    """Whole blocks of a line, and the outputs behind them."""
+    return divmod(plan.inner.outputs, BLOCK)
+
+
+def widened_columns(plan: Plan) -> tuple[int, int, int]:
+    """A line's first column on its own (1 or 0), pairs of columns, the last column on its own (1 or 0)."""
+    single = plan.inner.pad % 2
+    return (single, *divmod(plan.columns - single, 2))
+
+
+# Costs
+
+
+def instructions_of(plan: Plan) -> int:
+    """Executed instructions for one image."""
+    single, pairs, rest = widened_columns(plan)
+    line = 11 * (single + rest) + (16 if pairs > 2 else 14) * pairs + 8
+    lines = min(plan.strips * plan.lines, plan.outer.inputs + plan.strips * max(0, plan.outer.taps - plan.outer.stride))
+    whole, remainder = blocks_of(plan)
+    looped = 3 if whole > 1 else 0
+    row = whole * (_block_instructions(plan, BLOCK) + looped) + (8 if whole else 4)
+    row += _block_instructions(plan, remainder) if remainder else 0
+    channel = 3 * plan.outer.taps * plan.inner.taps + 22
+    groups = plan.channels // GROUP
+    sums = groups * GROUP * (plan.strips * channel + plan.outer.outputs * row)
+    return groups * lines * line + sums + plan.workspace_bytes // 16 * 7
+
+
+def _block_instructions(plan: Plan, outputs: int) -> int:
+    products = [p for i in range(outputs) for p in products_at(plan, i * plan.inner.stride)]
+    words = len({p.word for p in products})
+    row = len(products) + words + (0 if plan.is_unrolled else len({p.key for p in products}) + 4)
+    return plan.outer.taps * row + 5 * outputs + (7 if len(plan.keys) <= PRELOADED_WORDS else 15)
+
+
+def code_bytes_of(plan: Plan) -> int:
+    """Bytes of code, within a third."""
+    whole, remainder = blocks_of(plan)
+    blocks = (BLOCK if whole else 0) + remainder
+    rows = plan.outer.taps if plan.is_unrolled else 1
+    return 460 + blocks * (4 * rows * (plan.inner.taps + 1) + 20)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from luciole.graph.core import Graph
 from luciole.graph.interpret import run_graph
+from luciole.graph.text import print_graph
 from luciole.graph.verify import verify_graph
 from luciole.ir.target import find_target
 from luciole.ir.types import Array
@@ -56,6 +57,7 @@ def assert_nearly(found: dict[str, Array], expected: dict[str, Array]) -> None:
 
 
 def planned(graph: Graph, target: str, options: LoweringOptions) -> Program:
+    note(print_graph(graph))
     program = lower(graph, find_target(target), options)
     verify_program(program)
     result = plan_memory(program)

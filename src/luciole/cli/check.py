@@ -11,6 +11,7 @@ import click
 
 from luciole.cli.options import compile_options, developer_of, model_argument, options_of
 from luciole.cli.output import json_option, show
+from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.driver import build_bundle, build_program
 from luciole.errors import CompileError
@@ -26,7 +27,7 @@ from luciole.report.table import Column, Table
 def check(ctx: click.Context, /, model: Path, as_json: bool, **given: Any) -> None:
     """List all that would not compile, with node and remedy; exit 0 when nothing stands in the way."""
     try:
-        with Compilation(model, options_of(given), developer_of(given)) as run:
+        with working(f"compiling {model.name}"), Compilation(model, options_of(given), developer_of(given)) as run:
             program = build_program(run)
             if run.options.max_flash is not None:
                 build_bundle(run, program)

@@ -10,6 +10,7 @@ import click
 from luciole.bundle import Bundle
 from luciole.cli.options import STAGE_TYPE, compile_options, developer_of, model_argument, options_of
 from luciole.cli.output import json_option, show
+from luciole.cli.progress import working
 from luciole.cli.stages import StageText, compile_between
 from luciole.driver import compile_model
 from luciole.report.table import Table
@@ -28,12 +29,13 @@ def compile_command(
 ) -> None:
     """Compile MODEL into a bundle: code, header, report, test program."""
     options, developer = options_of(given), developer_of(given)
-    if to_stage or from_stage:
-        result = compile_between(
-            model, options, developer, from_stage or "", to_stage or "", has_target=given["target"] is not None
-        )
-    else:
-        result = compile_model(model, options, developer)
+    result: Bundle | StageText
+    with working(f"compiling {model.name}"):
+        if to_stage or from_stage:
+            has_target = given["target"] is not None
+            result = compile_between(model, options, developer, from_stage or "", to_stage or "", has_target=has_target)
+        else:
+            result = compile_model(model, options, developer)
     if isinstance(result, StageText):
         _show_stage(result, output, as_json)
     else:

@@ -9,6 +9,7 @@ import click
 
 from luciole.cli.options import compile_options, developer_of, model_argument, options_of
 from luciole.cli.output import json_option, show
+from luciole.cli.progress import working
 from luciole.driver import compile_model
 from luciole.report.tables import flash_table, layer_table, memory_map, memory_table, peak_table, tensor_table
 
@@ -19,6 +20,7 @@ from luciole.report.tables import flash_table, layer_table, memory_map, memory_t
 @json_option
 def inspect(model: Path, as_json: bool, **given: Any) -> None:
     """Show MODEL as it would be compiled: tensors, layers, flash, RAM over time, and what holds the peak."""
-    report = compile_model(model, options_of(given), developer_of(given)).report
+    with working(f"compiling {model.name}"):
+        report = compile_model(model, options_of(given), developer_of(given)).report
     items = [tensor_table(report), layer_table(report), memory_table(report), flash_table(report)]
     show([*items, peak_table(report), memory_map(report)], report.to_document(), as_json)

@@ -11,6 +11,7 @@ import numpy as np
 from luciole.cli.files import load_arrays
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
+from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.driver import build_bundle, build_program
 from luciole.errors import EXIT_UNSUPPORTED, CompileError
@@ -42,7 +43,8 @@ def profile(
 ) -> None:
     """Instructions, estimated cycles and bytes by layer: MODEL on an emulated core (--target cortex-m4)."""
     arrays = load_arrays(input_path) if input_path is not None else None
-    with Compilation(model, options_of(given), developer_of(given)) as run:
+    options, developer = options_of(given), developer_of(given)
+    with working(f"measuring {model.name}"), Compilation(model, options, developer) as run:
         if not run.target.emulated_core:
             raise CompileError.of(
                 "not-runnable",

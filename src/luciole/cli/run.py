@@ -10,6 +10,7 @@ import click
 from luciole.cli.files import load_arrays, save_arrays
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
+from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.driver import build_program
 from luciole.ir.types import Array
@@ -19,6 +20,9 @@ from luciole.session import open_session
 
 #: So many values of an output are shown.
 _PREVIEW = 8
+
+#: An output with more values is not part of the JSON; `--output` writes it.
+_MOST_VALUES = 4096
 
 
 @click.command()
@@ -51,14 +55,13 @@ def run(
 ) -> None:
     """Run MODEL on arrays: on this machine, or on an emulated core (--target cortex-m4)."""
     inputs = load_arrays(input_path)
-    with Compilation(model, options_of(given), developer_of(given)) as compilation:
+    options, developer = options_of(given), developer_of(given)
+    with working(f"running {model.name}"), Compilation(model, options, developer) as compilation:
         session = open_session(compilation, build_program(compilation), stage, emulator or "")
         outputs = session.run(inputs)
     if output_path is not None:
         save_arrays(output_path, outputs)
-    facts: dict[str, object] = {
-        "outputs": {name: {"shape": list(a.shape), "dtype": a.dtype.name} for name, a in outputs.items()}
-    }
+    facts: dict[str, object] = {"outputs": {name: _facts(array) for name, array in outputs.items()}}
     items: list[Table | str] = [_output_table(outputs)]
     if session.is_measured:
         last = session.last_run
@@ -81,6 +84,12 @@ def _output_table(outputs: dict[str, Array]) -> Table:
     )
     rows = tuple((name, array.dtype.name, tuple(array.shape), _preview(array)) for name, array in outputs.items())
     return Table(columns, rows)
+
+
+def _facts(array: Array) -> dict[str, object]:
+    """An output for programs, with its values in row-major order unless there are many."""
+    values = array.reshape(-1).tolist() if array.size <= _MOST_VALUES else None
+    return {"shape": list(array.shape), "dtype": array.dtype.name, "values": values}
 
 
 def _preview(array: Array) -> str:

@@ -13,6 +13,7 @@ import click
 from luciole.cli.files import load_arrays
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
+from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.difference import Difference, find_first_difference
 from luciole.driver import build_program, lower_again
@@ -66,14 +67,16 @@ def validate_command(
     samples, labels = load_labelled(data, limit)
     scaling = Scaling(data_scale, data_zero)
     with Compilation(model, options_of(given), developer_of(given)) as run:
-        session = open_session(run, build_program(run), stage, emulator or "")
+        with working(f"compiling {model.name}"):
+            session = open_session(run, build_program(run), stage, emulator or "")
         with click.progressbar(length=len(samples), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             result = validate(session, samples, labels, scaling, bar.update)
         difference = None
         if result.first_mismatch is not None:
             value = session.program.graph.inputs[0]
             inputs = {value.name: feed(samples[result.first_mismatch], value, scaling)}
-            difference = _find_difference(run, session, inputs, stage, emulator or "")
+            with working("looking for the first operator that differs"):
+                difference = _find_difference(run, session, inputs, stage, emulator or "")
     where = run.target.name + (" (C)" if run.options.emit == "c" else "") + (" (program)" if stage != "native" else "")
     items: list[Table | str] = [_table(result, where)]
     if result.mismatches:

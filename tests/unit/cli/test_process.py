@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from luciole.cli.main import EXIT_INTERRUPTED, run_command
+from support.small_models import IMAGE
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
@@ -93,12 +98,29 @@ def test_memory_that_does_not_suffice_is_no_bug_of_ours(
     assert capsys.readouterr().err == "error: there is not enough memory for this model\n"
 
 
-def test_tables_are_drawn_on_a_terminal(model: Path) -> None:
+def on_a_terminal(stream: str, *arguments: str) -> tuple[bytes, bytes]:
+    """What a command shows when a stream is a terminal, and what it writes to the other one."""
     pty = pytest.importorskip("pty", reason="pseudo-terminals of POSIX")
     controller, terminal = pty.openpty()
     environment = {**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": "160"}
-    done = subprocess.run([*LUCIOLE, "targets"], stdout=terminal, stderr=subprocess.PIPE, env=environment, check=True)
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: terminal}
+    done = subprocess.run([*LUCIOLE, *arguments], **streams, env=environment, check=True)
     os.close(terminal)
-    shown = os.read(controller, 1 << 16)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal that nobody writes to any more
+        while part := os.read(controller, 1 << 16):
+            shown += part
     os.close(controller)
-    assert done.stderr == b"" and b"\x1b[1m" in shown and "─".encode() in shown
+    return shown, (done.stdout or b"") + (done.stderr or b"")
+
+
+def test_tables_are_drawn_on_a_terminal() -> None:
+    shown, other = on_a_terminal("stdout", "targets")
+    assert other == b"" and b"\x1b[1m" in shown and "─".encode() in shown
+
+
+def test_progress_is_shown_on_a_terminal(model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((64, *IMAGE[1:]), np.int8))
+    shown, other = on_a_terminal("stderr", "validate", str(model), "--data", str(tmp_path / "data.npz"), "--json")
+    assert b"compiling small.graph" in shown and b"100%" in shown
+    assert json.loads(other)["samples"] == 64

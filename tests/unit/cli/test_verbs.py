@@ -90,7 +90,8 @@ def test_run_shows_values_and_what_an_emulated_core_took(luciole: Run, model: Pa
     assert "1x5" in done.out and "int8" in done.out and "unicorn" in done.out
     assert str(np.load("y.npy")[0, 0]) in done.out
     facts = luciole("run", model, "-i", "in.npz", "--target", "cortex-m4", "--json").json
-    assert facts["outputs"] == {"classes": {"shape": [1, CLASSES], "dtype": "int8"}}
+    values = np.load("y.npy").reshape(-1).tolist()
+    assert facts["outputs"] == {"classes": {"shape": [1, CLASSES], "dtype": "int8", "values": values}}
     assert facts["emulated"]["instructions"] > 1000
 
 

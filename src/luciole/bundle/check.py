@@ -242,9 +242,14 @@ def _relocated_calls(elf: ELFFile, symbols: list[_Symbol], places: list[_Functio
             home = symbol.section
             if home is not None and not elf.get_section(home)["sh_flags"] & _EXECUTE:
                 continue  # a constant, which x86 reaches by the same relocation
+            site = relocation["r_offset"]
             name = symbol.name
-            if symbol.kind == "STT_SECTION" and home is not None:
-                # A local function: the addend says where it begins.
+            if home is not None and symbol.kind != "STT_FUNC":
+                # A local function by its section, or a label; the addend says how far behind.
                 addend = relocation["r_addend"] if "r_addend" in relocation.entry else 0
-                name = _at(places, home, symbol.value + max(0, addend)) or "?"
-            yield section["sh_info"], relocation["r_offset"], name
+                offset = symbol.value + max(0, addend)
+                name = _at(places, home, offset) or "?"
+                starts = [p.start for p in places if p.name == name]
+                if home == section["sh_info"] and name == _at(places, home, site) and offset not in starts:
+                    continue  # a long jump inside of a function
+            yield section["sh_info"], site, name

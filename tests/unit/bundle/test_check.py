@@ -112,6 +112,26 @@ def test_what_is_called_outside_has_no_bound(target: str) -> None:
         check_promises(facts)
 
 
+def test_a_long_jump_inside_of_a_function_is_no_call() -> None:
+    work = "\n".join(f"  store volatile i32 {i}, ptr %p" for i in range(600))
+    text = f"""
+define void @spin(ptr %p) nounwind section ".text.spin" {{
+entry:
+  br label %loop
+loop:
+{work}
+  %v = load volatile i32, ptr %p
+  %c = icmp eq i32 %v, 0
+  br i1 %c, label %loop, label %exit
+exit:
+  ret void
+}}
+"""
+    facts = facts_of(text, "rv32imc")
+    assert facts.functions["spin"].code_bytes > 2048
+    assert (facts.functions["spin"].calls, facts.stack_bound("spin"), facts.cycles()) == ((), 0, ())
+
+
 def test_no_stack_is_stated_for_instruction_sets_that_are_not_read() -> None:
     assert facts_of(TREE, "x86-64").stack_bound("leaf") is None
 

@@ -6,6 +6,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
+DURATIONS := --durations=10 --durations-min=10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,10 +26,10 @@ demo: $(VENV)/demo.stamp  ## compile the shipped model and run it on an emulated
 	$(BIN)/python examples/digits/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp  ## the fast tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not qemu and not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not qemu and not slow" $(DURATIONS) $(ARGS)
 
 test-slow: $(VENV)/test.stamp  ## what `make test` leaves out: whole models, QEMU, cross compilers
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "qemu or slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "qemu or slow" $(DURATIONS) $(ARGS)
 
 test-all: $(VENV)/test.stamp  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

@@ -69,5 +69,5 @@ def optimize(graph: Graph, passes: PassContext, *, keep_all_channels: bool = Fal
 
 def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Program:
     """The program in the order of execution that needs the least memory."""
-    order_operators(graph)
+    order_operators(graph, keep_input=options.keep_input, keep_output=options.keep_output)
     return lower(graph, target, options)

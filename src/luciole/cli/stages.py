@@ -23,6 +23,7 @@ from luciole.options import Options
 from luciole.passes.manager import DeveloperOptions
 from luciole.program.core import Program
 from luciole.program.text import load_program, render_program
+from luciole.targets.base import recipes
 
 #: The comment on the first line that says which model a text was made of, and with which options of lowering.
 _MODEL_COMMENT = "# model "
@@ -75,6 +76,7 @@ def compile_between(
         return _compile(source, options, developer, identify(source, options.name), None, to_stage)
     identity, lowering = _read_origin(source, options.name)
     load_operators()
+    recipes()  # the text of a program names the intrinsics of its kernels
     value = load_graph(source) if from_stage in GRAPH_STAGES else load_program(source)
     if isinstance(value, Program):
         options = _options_of_program(value, options, lowering, has_target)

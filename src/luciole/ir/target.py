@@ -11,6 +11,10 @@ from typing import Any
 from luciole.errors import CompileError
 
 
+#: Features of cores whose compilers vectorize plain loops.
+VECTOR_FEATURES = frozenset({"mve", "rvv", "neon", "sse2"})
+
+
 @dataclass(frozen=True)
 class Target:
     """A core (or this machine, `native`): how LLVM names it and what kernels may rely on.
@@ -37,6 +41,11 @@ class Target:
     def is_native(self) -> bool:
         """Whether code for this target runs on this machine, in this process."""
         return self.name == "native"
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the core has a vector unit, which plain loops then use."""
+        return self.is_native or bool(VECTOR_FEATURES & self.features)
 
     def has(self, *features: str) -> bool:
         """Whether the core has all the given features."""

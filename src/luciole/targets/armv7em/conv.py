@@ -64,7 +64,7 @@ class _Shape:
         return self.channels % 4 == 0
 
 
-@kernel("conv2d", DType.I8, needs={"dsp"}, unless={"mve"})
+@kernel("conv2d", DType.I8, needs={"dsp"})
 class ConvHiLo(KernelRecipe):
     """Convolution with any window, stride and padding, without dilation."""
 

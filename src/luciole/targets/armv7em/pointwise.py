@@ -26,7 +26,7 @@ TILE_PIXELS = 3
 UNROLL = 8
 
 
-@kernel("conv2d", DType.I8, needs={"dsp"}, unless={"mve"})
+@kernel("conv2d", DType.I8, needs={"dsp"})
 class PointwiseHiLo(KernelRecipe):
     """1x1 convolution, stride 1, input channels a multiple of 4, an even number of output channels."""
 

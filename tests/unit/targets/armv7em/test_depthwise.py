@@ -132,10 +132,14 @@ def test_what_the_recipe_refuses() -> None:
     assert "rounding" in RECIPE.applies(replace(fitting, rounding="tflite-single"))
     assert "shift" in RECIPE.applies(case(43, (5, 5), 4, (3, 3), result=(1e-5, 0)).op)
     assert "exceeds" in RECIPE.applies(case(44, (700, 700), 4, (3, 3)).op)
-    large = DepthwiseConv2d(
-        s.i8(1, 5, 5, 4), s.i8_weights(1, 3, 3, 4, axis=3), s.i32_bias(4, 1 << 27, 1 << 28), quant=s.quant(0.3)
-    )
-    assert "bias" in RECIPE.applies(large)
+
+
+def test_a_bias_too_large_to_share_its_word() -> None:
+    s = Samples(41)
+    bias = s.i32_bias(4, 1 << 27, 1 << 28)
+    layer = DepthwiseConv2d(s.i8(1, 5, 5, 4), s.i8_weights(1, 3, 3, 4, axis=3), bias, quant=s.quant(2000.0))
+    measure_emulated([RecipeCase(layer, s, RECIPE)])
+    assert RECIPE.constants(layer)["channels"].shape == (4, 3)
 
 
 def test_only_cores_with_the_dsp_extension_take_it() -> None:

@@ -38,12 +38,10 @@ from luciole.kernel.core import (
     Store,
     Variable,
     Write,
-    intrinsics_of,
-    walk,
-    walk_expr,
 )
 from luciole.kernel.intervals import Interval, interval
 from luciole.kernel.pointers import pointer_roots
+from luciole.kernel.walk import intrinsics_of, walk, walk_expr
 
 #: Words that no name of ours may be: keywords of C and C++ up to 2023, and macros of compilers.
 _RESERVED = frozenset(

@@ -40,8 +40,8 @@ from luciole.kernel.core import (
     Variable,
     Write,
     binary,
-    walk,
 )
+from luciole.kernel.walk import walk
 
 _TYPES = {
     DType.BOOL: "i1",

@@ -22,11 +22,10 @@ from luciole.kernel.core import (
     Store,
     Variable,
     Write,
-    walk,
-    walk_expr,
 )
 from luciole.kernel.pointers import PointerRoots, pointer_roots, roots_of
 from luciole.kernel.rewrite import assigned_names, defined_names
+from luciole.kernel.walk import walk, walk_expr
 
 
 def hoist(kernel: Kernel) -> Kernel:

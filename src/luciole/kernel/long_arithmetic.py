@@ -7,22 +7,10 @@ from __future__ import annotations
 
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
-from luciole.kernel.core import (
-    INTRINSICS,
-    Binary,
-    Call,
-    Cast,
-    Constant,
-    Define,
-    Expr,
-    Intrinsic,
-    Kernel,
-    cast,
-    map_expr,
-    select,
-)
+from luciole.kernel.core import INTRINSICS, Binary, Call, Cast, Constant, Define, Expr, Intrinsic, Kernel, cast, select
 from luciole.kernel.intervals import interval
 from luciole.kernel.rewrite import map_expressions
+from luciole.kernel.walk import map_expr
 
 I32, I64, U32, U64 = DType.I32, DType.I64, DType.U32, DType.U64
 

@@ -22,7 +22,6 @@ from luciole.kernel.core import (
     as_expr,
     maximum,
     minimum,
-    walk,
 )
 from luciole.kernel.rewrite import (
     assigned_names,
@@ -34,6 +33,7 @@ from luciole.kernel.rewrite import (
     rewrite_body,
     substitute_body,
 )
+from luciole.kernel.walk import walk
 
 
 def find_loop(kernel: Kernel, loop: str) -> For:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from luciole.ir.types import DType
-from luciole.kernel.core import Address, Assign, Binary, Body, Define, Expr, Select, Variable, walk
+from luciole.kernel.core import Address, Assign, Binary, Body, Define, Expr, Select, Variable
+from luciole.kernel.walk import walk
 
 #: For each pointer register the buffers that it may point into.
 PointerRoots = dict[str, set[str]]

@@ -19,13 +19,10 @@ from luciole.kernel.core import (
     Repeat,
     Stmt,
     Variable,
-    expressions,
-    map_expr,
-    walk,
-    walk_expr,
 )
 from luciole.kernel.intervals import Interval, decide, interval
 from luciole.kernel.rewrite import assigned_names, map_stmt_expressions, substitute_body
+from luciole.kernel.walk import expressions, map_expr, walk, walk_expr
 
 
 def prune(kernel: Kernel) -> Kernel:

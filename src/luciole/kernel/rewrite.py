@@ -21,10 +21,8 @@ from luciole.kernel.core import (
     Store,
     Variable,
     Write,
-    map_expr,
-    walk,
-    walk_expr,
 )
+from luciole.kernel.walk import map_expr, walk, walk_expr
 
 #: A statement's replacement: any number of statements, or `None` to keep it.
 StmtRule = Callable[[Stmt], Body | None]

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from luciole.kernel.core import Define, Kernel, Variable, as_expr, walk
+from luciole.kernel.core import Define, Kernel, Variable, as_expr
 from luciole.kernel.hoisting import hoist
 from luciole.kernel.long_arithmetic import expand_long_multiply
 from luciole.kernel.loops import find_loop, peel, split, split_at, unroll
 from luciole.kernel.pruning import prune
 from luciole.kernel.rewrite import assigned_names, is_stable, kernel_names, rename_body, rewrite_body, substitute_body
+from luciole.kernel.walk import walk
 
 __all__ = [
     "bind_scalars",

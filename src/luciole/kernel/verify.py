@@ -59,12 +59,12 @@ from luciole.kernel.core import (
     Unary,
     Variable,
     Write,
-    children,
 )
 from luciole.kernel.intervals import Interval, interval
 from luciole.kernel.pointers import pointer_roots, roots_of
 from luciole.kernel.rewrite import assigned_names
 from luciole.kernel.text import stmt_text, value_text
+from luciole.kernel.walk import children
 
 _FLOAT_OPERATIONS = ("add", "sub", "mul", "divide", "min", "max")
 _BOOL_OPERATIONS = ("min", "max", "and", "or", "xor")

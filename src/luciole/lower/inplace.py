@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import replace
 
 from luciole.graph.core import Operator, Value
-from luciole.kernel.core import Expr, Kernel, Load, Parameter, map_body_expressions
+from luciole.kernel.core import Expr, Kernel, Load, Parameter
+from luciole.kernel.walk import map_body_expressions
 from luciole.targets.base import BoundKernel
 
 

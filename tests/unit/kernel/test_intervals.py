@@ -5,21 +5,10 @@ import random
 import pytest
 
 from luciole.ir.types import DType
-from luciole.kernel.core import (
-    Binary,
-    Compare,
-    Constant,
-    Expr,
-    Load,
-    Read,
-    Variable,
-    expressions,
-    select,
-    walk,
-    walk_expr,
-)
+from luciole.kernel.core import Binary, Compare, Constant, Expr, Load, Read, Variable, select
 from luciole.kernel.evaluate import EvaluationError, evaluate
 from luciole.kernel.intervals import Interval, decide, interval, of_type
+from luciole.kernel.walk import expressions, walk, walk_expr
 from support.random_kernels import random_kernel
 
 I32, INDEX = DType.I32, DType.INDEX

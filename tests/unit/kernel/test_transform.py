@@ -8,7 +8,7 @@ import pytest
 import luciole.kernel.intrinsics  # noqa: F401  # defines high_multiply and others
 from luciole.ir.types import DType
 from luciole.kernel.builder import LoopBuilder
-from luciole.kernel.core import INTRINSICS, Binary, Call, Constant, For, If, Kernel, children, walk
+from luciole.kernel.core import INTRINSICS, Binary, Call, Constant, For, If, Kernel
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.kernel.interpret import run_kernel
 from luciole.kernel.long_arithmetic import narrow_intrinsic
@@ -28,6 +28,7 @@ from luciole.kernel.transform import (
     unroll,
 )
 from luciole.kernel.verify import verify_kernel
+from luciole.kernel.walk import children, walk
 from support.random_kernels import assert_same_outputs, equal_bits, random_kernel
 
 

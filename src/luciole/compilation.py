@@ -26,12 +26,16 @@ from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.program.core import ARENA, Program
 from luciole.program.text import render_program, save_program
 from luciole.program.verify import verify_program
+from luciole.report.table import shorten
 
 #: The stages in order; `--to` and `--from` name one of them.
 STAGES = ("import", "optimize", "lower", "plan", "schedule", "bundle")
 
 #: The stages that give a graph; those behind them give programs.
 GRAPH_STAGES = ("import", "optimize")
+
+#: Names of nodes are cut to so many characters; converters join the names of all that they fused.
+_NODE_LENGTH = 64
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,7 +196,7 @@ def peak_note(program: Program) -> str:
     largest = sorted(alive[peak], key=lambda b: (-b.size_bytes, b.name))[:3]
     where = f"instruction {peak}"
     if 0 <= peak < len(program.instructions) and program.instructions[peak].location.node:
-        where += f' "{program.instructions[peak].location.node}"'
+        where += f' "{shorten(program.instructions[peak].location.node, _NODE_LENGTH)}"'
     return f"largest at the peak ({where}): " + ", ".join(f"%{b.name} {b.size_bytes:,} B" for b in largest)
 
 

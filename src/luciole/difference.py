@@ -64,6 +64,12 @@ def arrays_agree(found: Array, expected: Array) -> bool:
     return not bool(elements_differ(found, expected).any())
 
 
+def graphs_agree(first: Graph, second: Graph, inputs: Mapping[str, Array]) -> bool:
+    """Whether two graphs mean the same on a sample, such as a graph before and after passes."""
+    found, expected = run_graph(second, inputs), run_graph(first, inputs)
+    return all(arrays_agree(found[name], expected[name]) for name, _ in first.outputs)
+
+
 def find_first_difference(graph: Graph, inputs: Mapping[str, Array], run: CompileAndRun) -> Difference | None:
     """The first operator, in the order of `graph`, whose own code gives another result than its meaning on `inputs`.
 

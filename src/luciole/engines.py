@@ -13,9 +13,10 @@ from luciole.emulate.bundle import BundleInterface, EmulatedBundle, Slot, open_b
 from luciole.emulate.cores import find_core
 from luciole.emulate.result import RunResult
 from luciole.errors import EXIT_UNSUPPORTED, CompileError
+from luciole.graph.core import Graph
 from luciole.graph.interpret import run_graph
 from luciole.ir.target import Target
-from luciole.options import Emulator, Options, Stage
+from luciole.options import Emulator, Options
 from luciole.program.core import ARENA, Program
 from luciole.program.interpret import run_program
 
@@ -31,24 +32,24 @@ class Engine(Protocol):
 
 
 class ReferenceEngine:
-    """The meaning of the model, without machine code: by its graph, its program, or its kernels interpreted."""
+    """The meaning of the model, without machine code: of a graph, of a program, or of a program's kernels."""
 
-    def __init__(self, program: Program, stage: Stage) -> None:
-        self._program = program
-        self._stage = stage
+    def __init__(self, model: Graph | Program, *, use_kernels: bool = False) -> None:
+        self._model = model
+        self._graph = model if isinstance(model, Graph) else model.graph
+        self._use_kernels = use_kernels
 
     def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
         """See `Engine`."""
-        graph = self._program.graph
         arrays = {
             value.name: np.frombuffer(raw, value.type.dtype.numpy).reshape(value.type.shape)
-            for value, raw in zip(graph.inputs, inputs, strict=True)
+            for value, raw in zip(self._graph.inputs, inputs, strict=True)
         }
-        if self._stage == "graph":
-            outputs = run_graph(graph, arrays)
+        if isinstance(self._model, Graph):
+            outputs = run_graph(self._model, arrays)
         else:
-            outputs = run_program(self._program, arrays, use_kernels=self._stage == "kernel")
-        return RunResult(tuple(np.ascontiguousarray(outputs[name]).tobytes() for name, _ in graph.outputs))
+            outputs = run_program(self._model, arrays, use_kernels=self._use_kernels)
+        return RunResult(tuple(np.ascontiguousarray(outputs[name]).tobytes() for name, _ in self._graph.outputs))
 
     def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:
         """See `Engine`."""

@@ -17,6 +17,7 @@ from luciole.emulate.result import CallRecord, RunResult
 from luciole.engines import Engine, ReferenceEngine, open_bundle_engine
 from luciole.errors import CompileError
 from luciole.graph.core import Value
+from luciole.importers import load_model
 from luciole.ir.types import Array, DType, Shape
 from luciole.options import (
     EMULATORS,
@@ -187,10 +188,10 @@ def load(
 ) -> Session:
     """Compile a model and make it ready to run: on this machine, or on an emulated core when `target` names one.
 
-    `stage` runs the reference instead of machine code: `graph` (the operators' numpy meaning), `program` (the same in
-    planned memory), `kernel` (the kernel interpreter; slow). `emit="c"` compiles the C source, with this machine's
-    compiler or the core's GCC. `emulator` is `unicorn` or `qemu`; by default whichever has the core. Raises what
-    `compile` raises.
+    `stage` runs the reference instead of machine code: `graph` (the numpy meaning of the operators as imported),
+    `program` (the same after all passes, in planned memory), `kernel` (the kernel interpreter; slow). `emit="c"`
+    compiles the C source, with this machine's compiler or the core's GCC. `emulator` is `unicorn` or `qemu`; by default
+    whichever has the core. Raises what `compile` raises.
     """
     with Compilation(Path(source), make_options(target, options)) as run:
         return open_session(run, build_program(run), stage, emulator)
@@ -207,8 +208,10 @@ def open_session(
     check_choice("stage", stage, RUN_STAGES)
     check_choice("emulator", emulator, EMULATORS)
     prefix = run.identity.name
+    if stage == "graph":
+        return Session(program, ReferenceEngine(load_model(run.source)), prefix)
     if stage != "native":
-        return Session(program, ReferenceEngine(program, stage), prefix)
+        return Session(program, ReferenceEngine(program, use_kernels=stage == "kernel"), prefix)
     if bundle is None:
         bundle = assemble(run, program)
     return Session(program, open_bundle_engine(bundle, program, run.target, run.options, emulator), prefix)

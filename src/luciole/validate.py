@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.difference import arrays_agree
 from luciole.errors import CompileError
-from luciole.graph.core import Value
+from luciole.graph.core import Graph, Value
 from luciole.graph.interpret import run_graph
 from luciole.ir.arithmetic import quantize
 from luciole.ir.types import Array, DType, TensorType
@@ -94,24 +94,28 @@ def feed(sample: Array, value: Value, scaling: Scaling) -> Array:
 
 
 def validate(
-    session: Session, samples: Array, labels: Array | None, scaling: Scaling, progress: Callable[[int], object]
+    session: Session,
+    reference: Graph,
+    samples: Array,
+    labels: Array | None,
+    scaling: Scaling,
+    progress: Callable[[int], object],
 ) -> Validation:
-    """Run every sample on the session and on the reference graph and compare.
+    """Run every sample on the session and on the reference, the graph as it was imported, and compare.
 
     The model has one input. All outputs are compared, the first one is the prediction. `progress` is told how many
     samples were done since the last time. Raises `CompileError` when the data does not fit the model.
     """
-    graph = session.program.graph
-    if len(graph.inputs) != 1:
-        raise CompileError.of("bad-data", f"labelled data feeds one input, the model has {len(graph.inputs)}")
-    value = graph.inputs[0]
-    tally = _Tally(graph.outputs[0][1].type, labels)
-    name = graph.outputs[0][0]
+    if len(reference.inputs) != 1:
+        raise CompileError.of("bad-data", f"labelled data feeds one input, the model has {len(reference.inputs)}")
+    value = reference.inputs[0]
+    name, output = reference.outputs[0]
+    tally = _Tally(output.type, labels)
     for start in range(0, len(samples), BATCH):
         fed = [{value.name: feed(sample, value, scaling)} for sample in samples[start : start + BATCH]]
         for inputs, found in zip(fed, session.run_many(fed), strict=True):
-            expected = run_graph(graph, inputs)
-            agrees = all(arrays_agree(found[output], expected[output]) for output, _ in graph.outputs)
+            expected = run_graph(reference, inputs)
+            agrees = all(arrays_agree(found[other], expected[other]) for other, _ in reference.outputs)
             tally.add(found[name], expected[name], agrees)
         progress(len(fed))
     return tally.result()

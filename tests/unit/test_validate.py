@@ -11,12 +11,13 @@ import pytest
 
 import luciole
 from luciole.cli.main import run_command
-from luciole.cli.validate import describe
+from luciole.cli.validate import Cause, describe
 from luciole.difference import arrays_agree, elements_differ, find_first_difference
 from luciole.errors import CompileError
 from luciole.graph.core import Graph, Value
 from luciole.graph.extract import graph_up_to
 from luciole.graph.interpret import run_graph
+from luciole.graph.rewrite import RuleCounter
 from luciole.graph.text import print_graph
 from luciole.graph.verify import verify_graph
 from luciole.ir.quant import Quant
@@ -25,6 +26,7 @@ from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Expr
 from luciole.lower.lower import lower
 from luciole.ops.elementwise import Add, Sub
+from luciole.passes.manager import GraphPass
 from luciole.program.core import Program
 from luciole.validate import Scaling, feed, predict, validate
 from support.small_models import CLASSES, IMAGE, save_small, small_float, small_int8
@@ -130,7 +132,7 @@ def test_mismatches_are_counted(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).integers(-128, 128, (40, *IMAGE[1:])).astype(np.int8)
     labels = np.array([int(session.run({0: s[None]})["classes"].argmax()) for s in samples])
     done: list[int] = []
-    result = validate(Odd(session), samples, labels, PLAIN, done.append)  # type: ignore[arg-type]
+    result = validate(Odd(session), session.program.graph, samples, labels, PLAIN, done.append)  # type: ignore[arg-type]
     assert (result.samples, result.mismatches, result.first_mismatch) == (40, 13, 2)
     assert (result.correct, result.reference_correct, result.agreeing_predictions) == (27, 40, 27)
     assert result.accuracy == 27 / 40 and result.largest_error > 0 and sum(done) == 40 and len(done) == 2
@@ -211,6 +213,23 @@ def test_a_wrong_float_kernel_is_found(
     assert "first operator that differs: add (value %joined)" in capsys.readouterr().out
 
 
+def test_a_pass_that_changes_the_meaning_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def subtract(graph: Graph, counter: RuleCounter) -> int:
+        (op,) = (op for op in graph.operators if isinstance(op, Add))
+        graph.replace(op, Sub(op.a, op.b, quant=op.quant, activation=op.activation))
+        return 1
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("luciole.driver.OPTIMIZE", (GraphPass("subtract", "", subtract),))
+    save_small(tmp_path)
+    np.savez("data.npz", x=np.random.default_rng(0).integers(-128, 128, (2, *IMAGE[1:])).astype(np.int8))
+    assert run_command(["validate", "small.graph", "--data", "data.npz", "--generic-kernels"]) == 4
+    shown = capsys.readouterr().out
+    assert "the optimized graph differs from the imported one" in shown and "first operator" not in shown
+
+
 class Broken:
     """Compiles and runs by the meaning, wrongly where `is_wrong` says so of the value and the graph's outputs."""
 
@@ -254,13 +273,13 @@ def test_every_operator_is_found(wrong: str, needs_sharing: bool) -> None:
     assert len(difference.differing) == difference.expected.size and set(difference.first_index) == {0}
     assert bool(difference.kernel) is (wrong != "flat")
     assert broken.runs == 1 or needs_sharing
-    assert ("it is right when no memory is shared" in describe(difference)) is needs_sharing
+    assert ("it is right when no memory is shared" in describe(Cause(difference, True))) is needs_sharing
 
 
 def test_no_difference() -> None:
     graph = small_int8()
     assert find_first_difference(graph, X, Broken(dict.fromkeys(names(graph), ""), False)) is None  # type: ignore[arg-type]
-    assert "every operator is right" in describe(None)
+    assert "every operator is right" in describe(Cause(None, True))
 
 
 # The official figures

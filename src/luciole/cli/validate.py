@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from luciole.cli.options import compile_options, developer_of, emulator_option, 
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
 from luciole.compilation import Compilation
-from luciole.difference import Difference, find_first_difference
+from luciole.difference import Difference, find_first_difference, graphs_agree
 from luciole.driver import build_program, lower_again
 from luciole.errors import EXIT_MISMATCH, CompileError
 from luciole.graph.core import Graph
+from luciole.importers import load_model
 from luciole.ir.types import Array
 from luciole.options import Emulator, Stage
 from luciole.program.core import Program
@@ -68,28 +69,39 @@ def validate_command(
     scaling = Scaling(data_scale, data_zero)
     with Compilation(model, options_of(given), developer_of(given)) as run:
         with working(f"compiling {model.name}"):
+            reference = load_model(model)
             session = open_session(run, build_program(run), stage, emulator or "")
         with click.progressbar(length=len(samples), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            result = validate(session, samples, labels, scaling, bar.update)
-        difference = None
+            result = validate(session, reference, samples, labels, scaling, bar.update)
+        cause = None
         if result.first_mismatch is not None:
-            value = session.program.graph.inputs[0]
+            value = reference.inputs[0]
             inputs = {value.name: feed(samples[result.first_mismatch], value, scaling)}
             with working("looking for the first operator that differs"):
                 difference = _find_difference(run, session, inputs, stage, emulator or "")
+                cause = Cause(difference, graphs_agree(reference, session.program.graph, inputs))
     where = run.target.name + (" (C)" if run.options.emit == "c" else "") + (" (program)" if stage != "native" else "")
     items: list[Table | str] = [_table(result, where)]
-    if result.mismatches:
-        items.append(describe(difference))
+    if cause is not None:
+        items.append(describe(cause))
     facts = asdict(result) | {
         "model": str(model),
         "target": where,
         "accuracy": result.accuracy,
-        "first_difference": None if difference is None else difference_facts(difference),
+        "first_difference": difference_facts(cause.difference) if cause and cause.difference else None,
+        "passes_agree": cause.passes_agree if cause else None,
     }
     show(items, facts, as_json)
     if result.mismatches:
         ctx.exit(EXIT_MISMATCH)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a sample differs: the first operator whose code is wrong, if any, and whether the passes kept the meaning."""
+
+    difference: Difference | None
+    passes_agree: bool
 
 
 def load_labelled(path: Path, limit: int | None) -> tuple[Array, Array | None]:
@@ -123,10 +135,23 @@ def _find_difference(
     return find_first_difference(session.program.graph, inputs, compile_and_run)
 
 
-def describe(difference: Difference | None) -> str:
+def describe(cause: Cause) -> str:
+    """Why the first sample that differs does, in words."""
+    lines = []
+    if not cause.passes_agree:
+        lines += [
+            "the optimized graph differs from the imported one: a pass changes what the model means",
+            "  --limit-rules N finds the rewriting that does; --print-changed shows what each pass does",
+        ]
+    if cause.difference is not None:
+        lines += _describe_difference(cause.difference)
+    elif cause.passes_agree:
+        lines.append("every operator is right when it is compiled apart from those behind it")
+    return "\n".join(lines)
+
+
+def _describe_difference(difference: Difference) -> list[str]:
     """The first operator that differs, in words."""
-    if difference is None:
-        return "every operator is right when it is compiled apart from those behind it"
     operator, index = difference.operator, difference.first_index
     place = f'"{operator.location.node}", ' if operator.location.node else ""
     lines = [
@@ -137,7 +162,7 @@ def describe(difference: Difference | None) -> str:
     ]
     if difference.needs_sharing:
         lines.append("  it is right when no memory is shared: the memory plan or a kernel in place is wrong")
-    return "\n".join(lines)
+    return lines
 
 
 def difference_facts(difference: Difference) -> dict[str, object]:

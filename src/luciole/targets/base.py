@@ -29,6 +29,7 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.depthwise",
+    "luciole.targets.armv7em.fc",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.

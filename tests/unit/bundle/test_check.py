@@ -113,13 +113,19 @@ def test_what_is_called_outside_has_no_bound(target: str) -> None:
 
 
 def test_a_long_jump_inside_of_a_function_is_no_call() -> None:
+    # A call makes the distances within the function unknown to the assembler, so that jumps carry relocations too.
     work = "\n".join(f"  store volatile i32 {i}, ptr %p" for i in range(600))
     text = f"""
+define void @leaf(ptr %p) nounwind noinline section ".text.leaf" {{
+  ret void
+}}
 define void @spin(ptr %p) nounwind section ".text.spin" {{
 entry:
   br label %loop
 loop:
+  call void @leaf(ptr %p)
 {work}
+  call void @leaf(ptr %p)
   %v = load volatile i32, ptr %p
   %c = icmp eq i32 %v, 0
   br i1 %c, label %loop, label %exit
@@ -129,9 +135,9 @@ exit:
 """
     facts = facts_of(text, "rv32imc")
     assert facts.functions["spin"].code_bytes > 2048
-    assert (facts.functions["spin"].calls, facts.cycles()) == ((), ())
+    assert facts.functions["spin"].calls == ("leaf",)
     assert facts.stack_bound("spin") == facts.functions["spin"].frame_bytes
-    assert facts.stack_bound("spin") is not None
+    assert facts.cycles() == ()
 
 
 def test_no_stack_is_stated_for_instruction_sets_that_are_not_read() -> None:

@@ -114,7 +114,7 @@ def test_what_is_called_outside_has_no_bound(target: str) -> None:
 
 def test_a_long_jump_inside_of_a_function_is_no_call() -> None:
     # A call makes the distances within the function unknown to the assembler, so that jumps carry relocations too.
-    work = "\n".join(f"  store volatile i32 {i}, ptr %p" for i in range(600))
+    work = "\n".join(f"  store volatile i32 {i}, ptr %p" for i in range(1200))
     text = f"""
 define void @leaf(ptr %p) nounwind noinline section ".text.leaf" {{
   ret void
@@ -134,7 +134,7 @@ exit:
 }}
 """
     facts = facts_of(text, "rv32imc")
-    assert facts.functions["spin"].code_bytes > 2048
+    assert facts.functions["spin"].code_bytes > 4096  # what a conditional branch reaches
     assert facts.functions["spin"].calls == ("leaf",)
     assert facts.stack_bound("spin") == facts.functions["spin"].frame_bytes
     assert facts.cycles() == ()

@@ -214,7 +214,7 @@ class _Rewriter:
             return self._weighted(op)
         if isinstance(op, DepthwiseConv2d):
             return self._depthwise(op)
-        if isinstance(replaced, Reshape):
+        if isinstance(replaced, Reshape) and shrinks:
             return replace(replaced, shape=(*replaced.shape[:-1], replaced.x.type.shape[-1]))
         return replaced
 

@@ -127,6 +127,17 @@ def test_outputs_and_inputs_keep_their_channels() -> None:
     assert shrink(net.g.graph) == ()
 
 
+def test_a_flattened_image_stays_flat_when_earlier_channels_go() -> None:
+    net = Net(3)
+    x = net.conv(net.conv(net.x, 3, (1, 1, 1, 1), 0.6), 1, (0, 0, 0, 0), 0.0)
+    flat = net.g.add(Reshape(x, (1, x.type.elements)))
+    net.g.output("y", net.g.add(FullyConnected(flat, net.weights((4, x.type.elements), 0, 0.0), quant=net.quant())))
+    sample = net.run()
+    before = run_graph(net.g.graph, sample)["y"]
+    assert shrink(net.g.graph)
+    np.testing.assert_array_equal(run_graph(net.g.graph, sample)["y"], before)
+
+
 @pytest.mark.parametrize(
     ("name", "macs", "weights"),
     [

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from luciole.emit.llvm_helpers import DIVISION, SQUARE_ROOT
+from luciole.emit.mve import print_vector_loop
 from luciole.errors import InternalError
 from luciole.ir.target import Target
 from luciole.ir.types import DType, Shape, row_major_strides
@@ -70,40 +72,6 @@ _INTEGER_OPERATIONS = {
 _FLOAT_OPERATIONS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "divide": "fdiv"}
 _FLOAT_COMPARISONS = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 
-_DIVISION_HELPER = """
-define internal i32 @luciole_divide(i32 %a, i32 %b) noinline nounwind "no-builtins" {
-  %a.negative = ashr i32 %a, 31
-  %b.negative = ashr i32 %b, 31
-  %a.flipped = xor i32 %a, %a.negative
-  %a.magnitude = sub i32 %a.flipped, %a.negative
-  %b.flipped = xor i32 %b, %b.negative
-  %b.magnitude = sub i32 %b.flipped, %b.negative
-  br label %step
-step:
-  %bit = phi i32 [ 31, %0 ], [ %next, %step ]
-  %rest = phi i32 [ 0, %0 ], [ %rest.new, %step ]
-  %quotient = phi i32 [ 0, %0 ], [ %quotient.new, %step ]
-  %rest.up = shl i32 %rest, 1
-  %digit.far = lshr i32 %a.magnitude, %bit
-  %digit = and i32 %digit.far, 1
-  %rest.full = or i32 %rest.up, %digit
-  %fits = icmp uge i32 %rest.full, %b.magnitude
-  %less = sub i32 %rest.full, %b.magnitude
-  %rest.new = select i1 %fits, i32 %less, i32 %rest.full
-  %quotient.up = shl i32 %quotient, 1
-  %one = zext i1 %fits to i32
-  %quotient.new = or i32 %quotient.up, %one
-  %next = add i32 %bit, -1
-  %done = icmp eq i32 %bit, 0
-  br i1 %done, label %end, label %step
-end:
-  %sign = xor i32 %a.negative, %b.negative
-  %signed = xor i32 %quotient.new, %sign
-  %result = sub i32 %signed, %sign
-  ret i32 %result
-}
-"""
-
 
 def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes: str = "", section: str = "") -> str:
     """A module that defines the kernel as `function`: pointers for the buffers in order, then `i32` scalars; returns
@@ -117,8 +85,7 @@ def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes:
     head = f'define void @{function}({", ".join(parameters)}) nounwind noinline "no-builtins" {attributes}{where} {{'
     lines = [head, "entry:", *printer.lines, "  ret void", "}"]
     lines += sorted(printer.declarations)
-    if printer.uses_division:
-        lines.append(_DIVISION_HELPER)
+    lines += printer.helpers
     return "\n".join(lines) + "\n"
 
 
@@ -138,7 +105,8 @@ class _Printer:
         self.target = target
         self.lines: list[str] = []
         self.declarations: set[str] = set()
-        self.uses_division = False
+        #: Definitions of functions of our own, in order of first use.
+        self.helpers: list[str] = []
         self.values: dict[str, str] = {s.name: f"%{s.name}" for s in kernel.scalars}
         self.shapes: dict[str, Shape] = {p.name: p.shape for p in kernel.parameters}
         self.alignments = {p.name: p.alignment for p in kernel.parameters}
@@ -236,6 +204,8 @@ class _Printer:
         ]
 
     def for_loop(self, stmt: For) -> None:
+        if self.kernel.is_scheduled and self.target.has("mve") and print_vector_loop(self, stmt):
+            return
         begin, end = self.expr(stmt.begin), self.expr(stmt.end)
         known = isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant)
         if isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant) and stmt.begin.value >= stmt.end.value:
@@ -374,23 +344,34 @@ class _Printer:
             name = f"llvm.{'s' if dtype.is_signed else 'u'}{operation}.{type}"
             return self.call_llvm(name, type, [(type, a), (type, b)])
         if operation in ("divide", "remainder"):
-            return self.divide(operation, dtype, a, b)
+            return self.divide(expr, a, b)
         if operation == "shift_right":
             return self.operation(f"{'ashr' if dtype.is_signed else 'lshr'} {type} {a}, {b}")
         flags = " nsw" if dtype is DType.INDEX and operation in ("add", "sub", "mul") else ""
         return self.operation(f"{_INTEGER_OPERATIONS[operation]}{flags} {type} {a}, {b}")
 
-    def divide(self, operation: str, dtype: DType, a: str, b: str) -> str:
-        """Division; through a loop of our own on cores that have no instruction for it."""
-        if self.target.has("divide") or dtype not in (DType.I32, DType.INDEX):
-            sign = "s" if dtype.is_signed else "u"
-            return self.operation(f"{sign}{'div' if operation == 'divide' else 'rem'} {_TYPES[dtype]} {a}, {b}")
-        self.uses_division = True
-        quotient = self.operation(f"call i32 @luciole_divide(i32 {a}, i32 {b})")
-        if operation == "divide":
-            return quotient
-        product = self.operation(f"mul i32 {quotient}, {b}")
-        return self.operation(f"sub i32 {a}, {product}")
+    def divide(self, expr: Binary, a: str, b: str) -> str:
+        """Division; through a loop of our own on cores that have no instruction for it.
+
+        The least number divided by -1 wraps in kernels and traps on some machines: -1 becomes a negation.
+        """
+        dtype, is_quotient = expr.dtype, expr.operation == "divide"
+        of, sign = _TYPES[dtype], "s" if dtype.is_signed else "u"
+        if not self.target.has("divide") and dtype in (DType.I32, DType.INDEX):
+            self.use_helper(DIVISION)
+            quotient = self.operation(f"call i32 @luciole_divide(i32 {a}, i32 {b})")
+            product = "" if is_quotient else self.operation(f"mul i32 {quotient}, {b}")
+            return quotient if is_quotient else self.operation(f"sub i32 {a}, {product}")
+        is_safe = isinstance(expr.b, Constant) and expr.b.value != -1
+        if is_safe or not dtype.is_signed or dtype is DType.INDEX:
+            return self.operation(f"{sign}{'div' if is_quotient else 'rem'} {of} {a}, {b}")
+        negates = self.operation(f"icmp eq {of} {b}, -1")
+        divisor = self.operation(f"select i1 {negates}, {of} 1, {of} {b}")
+        result = self.operation(f"s{'div' if is_quotient else 'rem'} {of} {a}, {divisor}")
+        if not is_quotient:
+            return result
+        negated = self.operation(f"sub {of} 0, {a}")
+        return self.operation(f"select i1 {negates}, {of} {negated}, {of} {result}")
 
     def compare(self, expr: Compare) -> str:
         a, b, dtype = self.expr(expr.a), self.expr(expr.b), expr.a.dtype
@@ -412,7 +393,33 @@ class _Printer:
                 return self.operation(f"xor {type} {a}, {'true' if expr.dtype is DType.BOOL else '-1'}")
             case "abs" if expr.dtype.is_float:
                 return self.call_llvm("llvm.fabs.f32", "float", [("float", a)])
+            case "round_even":
+                return self.round_even(a)
+            case "floor":
+                rounded = self.round_even(a)
+                is_above = self.operation(f"fcmp ogt float {rounded}, {a}")
+                below = self.operation(f"fsub float {rounded}, {float_literal(1.0)}")
+                return self.operation(f"select i1 {is_above}, float {below}, float {rounded}")
+            case "sqrt" if self.target.has("fpu"):
+                return self.call_llvm("llvm.sqrt.f32", "float", [("float", a)])
+            case "sqrt":
+                self.use_helper(SQUARE_ROOT)
+                return self.operation(f"call float @luciole_sqrt(float {a})")
         raise InternalError(f"no LLVM for {expr.operation} of {expr.dtype.value}")
+
+    def round_even(self, value: str) -> str:
+        """To the nearest integer, ties to even: adding 2**23 leaves no bits for a fraction; the sign stays."""
+        magnitude = self.call_llvm("llvm.fabs.f32", "float", [("float", value)])
+        has_fraction = self.operation(f"fcmp olt float {magnitude}, {float_literal(2.0**23)}")
+        raised = self.operation(f"fadd float {magnitude}, {float_literal(2.0**23)}")
+        whole = self.operation(f"fsub float {raised}, {float_literal(2.0**23)}")
+        kept = self.operation(f"select i1 {has_fraction}, float {whole}, float {magnitude}")
+        return self.call_llvm("llvm.copysign.f32", "float", [("float", kept), ("float", value)])
+
+    def use_helper(self, definition: str) -> None:
+        """Bring a function of our own into the module, once."""
+        if definition not in self.helpers:
+            self.helpers.append(definition)
 
     def cast(self, expr: Cast) -> str:
         source, target = expr.a.dtype, expr.dtype

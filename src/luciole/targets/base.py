@@ -18,7 +18,7 @@ import numpy as np
 
 from luciole.errors import InternalError
 from luciole.graph.core import Elementwise, Operator, Value, Views
-from luciole.ir.target import Target
+from luciole.ir.target import VECTOR_FEATURES, Target
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, View
 from luciole.kernel.core import Kernel
@@ -26,10 +26,12 @@ from luciole.ops.loops import elementwise_loops
 
 #: Modules that register recipes, one folder an instruction set; the only place that lists them.
 RECIPE_MODULES = (
+    "luciole.targets.mve.conv",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.depthwise",
     "luciole.targets.armv7em.fc",
+    "luciole.targets.scalar.conv",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.
@@ -57,6 +59,10 @@ class KernelRecipe:
     def applies(self, op: Operator) -> str:
         """Why this recipe cannot compute `op`, or an empty string."""
         return ""
+
+    def suits(self, target: Target) -> bool:
+        """Whether it is meant for a target, beyond the features that it needs."""
+        return True
 
     def constants(self, op: Operator) -> dict[str, Array]:
         """All constants that the kernel reads, packed as it reads them, by buffer name."""
@@ -134,26 +140,24 @@ class Registration:
     operator: str
     dtype: DType
     needs: frozenset[str]
-    unless: frozenset[str]
 
     def fits(self, target: Target) -> bool:
-        """Whether a target has all the features that the recipe needs, and none of those that make it pointless."""
-        return target.has(*self.needs) and not self.unless & target.features
+        """Whether a target has all the features that the recipe needs.
+
+        Where compilers vectorize plain loops, only recipes that name a vector unit are better than those.
+        """
+        is_vector = bool(VECTOR_FEATURES & self.needs)
+        return target.has(*self.needs) and (is_vector or not target.has_vectors)
 
 
 _RECIPES: list[Registration] = []
 
 
-def kernel(
-    operator: str, dtype: DType, needs: AbstractSet[str], unless: AbstractSet[str] = frozenset()
-) -> Callable[[type[KernelRecipe]], type[KernelRecipe]]:
-    """Register a recipe for an operator of an element type, on targets that have the features it needs.
-
-    `unless` names features with which generic loops are better: a vector unit that the compiler uses by itself.
-    """
+def kernel(operator: str, dtype: DType, needs: AbstractSet[str]) -> Callable[[type[KernelRecipe]], type[KernelRecipe]]:
+    """Register a recipe for an operator of an element type, on targets that have the features it needs."""
 
     def decorate(cls: type[KernelRecipe]) -> type[KernelRecipe]:
-        _RECIPES.append(Registration(cls(), operator, dtype, frozenset(needs), frozenset(unless)))
+        _RECIPES.append(Registration(cls(), operator, dtype, frozenset(needs)))
         return cls
 
     return decorate
@@ -173,7 +177,8 @@ def candidate_recipes(op: Operator, target: Target) -> list[KernelRecipe]:
     found = [
         r.recipe
         for r in recipes()
-        if r.operator == op.kind and r.dtype is dtype and r.fits(target) and not r.recipe.applies(op)
+        if r.operator == op.kind and r.dtype is dtype and r.fits(target)
+        if r.recipe.suits(target) and not r.recipe.applies(op)
     ]
     return sorted(found, key=lambda recipe: recipe.cost(op, target).cycles)
 

@@ -1,0 +1,164 @@
+"""Convolution and fully connected layers of int8 with vectors: each pixel's window is one run of inputs.
+
+Windows of one pixel are read where they lie. Others are gathered into the workspace, with the zero point where they
+reach outside the input, so that the sum is one of plain int8 products and the zero point is in the bias.
+"""
+
+from __future__ import annotations
+
+import math
+
+from luciole.graph.core import Operator, Views
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType, Shape
+from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.core import Expr, Operand, binary
+from luciole.ops.conv import Conv2d
+from luciole.ops.matmul import FullyConnected
+from luciole.ops.weighted import WeightedSum
+from luciole.targets.base import Cost, KernelRecipe, kernel
+from luciole.targets.mve import copies
+from luciole.targets.mve.dot import (
+    SCRATCH_BYTES,
+    dot_bytes,
+    dot_channels,
+    dot_constants,
+    dot_instructions,
+    padded_count,
+)
+from luciole.targets.mve.requantization import requantization_problem
+
+#: Bytes of workspace that a kernel may take.
+WORKSPACE_LIMIT = 4096
+
+
+def _weights_problem(op: Conv2d | FullyConnected) -> str:
+    if op.w.data is None or (op.b is not None and op.b.data is None):
+        return "weights or bias are not constant"
+    return requantization_problem(op.sums())
+
+
+def _cost(sums: WeightedSum, pixels: int, count: int, gathering: int, workspace: int) -> Cost:
+    """Cycles: one beat-pair a vector instruction, as on a core with two beats a cycle."""
+    instructions = pixels * (dot_instructions(sums, count) + gathering)
+    return Cost(instructions, 2 * instructions, 400, dot_bytes(sums, count), workspace)
+
+
+@kernel("fully_connected", DType.I8, needs={"mve"})
+class FullyConnectedVectors(KernelRecipe):
+    """Fully connected, any shape."""
+
+    name = "vectors"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, FullyConnected)
+        return _weights_problem(op)
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        assert isinstance(op, FullyConnected)
+        return dot_constants(op.sums())
+
+    def workspace_bytes(self, op: Operator) -> int:
+        return SCRATCH_BYTES
+
+    def shapes(self, op: Operator) -> dict[str, Shape]:
+        return op.kernel_shapes()
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops."""
+        assert isinstance(op, FullyConnected)
+        count = op.w.type.shape[1]
+        return _cost(op.sums(), op.x.type.elements // count, count, 6, SCRATCH_BYTES)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, FullyConnected)
+        _rows(k, op.sums(), v, math.prod(op.x.type.shape[:-1]), op.w.type.shape[1])
+
+
+def _rows(k: LoopBuilder, sums: WeightedSum, v: Views, rows: int, count: int) -> None:
+    """Runs of inputs that lie one after the other, and so their results."""
+    source, target = k.define("source", v.x.address()), k.define("target", v.y.address())
+    if rows == 1:
+        dot_channels(k, sums, v, source, target, count)
+        return
+    end = k.define("target_end", target + rows * sums.channels)
+    with k.repeat_while(lambda: target.ne(end)):
+        dot_channels(k, sums, v, source, target, count)
+        source.set(source + count)
+        target.set(target + sums.channels)
+
+
+@kernel("conv2d", DType.I8, needs={"mve"})
+class ConvVectors(KernelRecipe):
+    """Convolution, any shape whose window fits into the workspace."""
+
+    name = "vectors"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, Conv2d)
+        if self.workspace_bytes(op) > WORKSPACE_LIMIT:
+            return f"a window exceeds the workspace of {WORKSPACE_LIMIT} bytes"
+        return _weights_problem(op)
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        assert isinstance(op, Conv2d)
+        return dot_constants(op.sums())
+
+    def workspace_bytes(self, op: Operator) -> int:
+        assert isinstance(op, Conv2d)
+        return SCRATCH_BYTES + (0 if _is_pointwise(op) else padded_count(_window_bytes(op)))
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops."""
+        assert isinstance(op, Conv2d)
+        pixels = op.result_types()[0].elements // op.w.type.shape[0]
+        rows, row_bytes = op.window.kernel[0], _row_bytes(op)
+        gathering = 12 if _is_pointwise(op) else 20 + rows * (8 + copies.copy_instructions(row_bytes))
+        count = _window_bytes(op) if _is_pointwise(op) else padded_count(_window_bytes(op))
+        return _cost(op.sums(), pixels, count, gathering, self.workspace_bytes(op))
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, Conv2d)
+        batch, height, width, channels = op.result_types()[0].shape
+        if _is_pointwise(op) and op.strides == (1, 1):
+            _rows(k, op.sums(), v, batch * height * width, op.x.type.shape[3])
+            return
+        if not _is_pointwise(op):
+            window, padded = _window_bytes(op), padded_count(_window_bytes(op))
+            copies.fill(k, v.workspace.address(SCRATCH_BYTES + window), 0, padded - window)
+        target = k.define("target", v.y.address())
+        with k.nest("n", batch, height) as (n, oh):
+            rows = self._prepare_rows(k, op, v, oh)
+            with k.loop("ow", width) as ow:
+                if _is_pointwise(op):
+                    source = k.define("source", _pixel(op, v, n, oh * op.strides[0], ow * op.strides[1]))
+                    dot_channels(k, op.sums(), v, source, target, op.x.type.shape[3])
+                else:
+                    copies.gather(k, op.window, op.x, v, (n, oh, ow), rows, SCRATCH_BYTES)
+                    source = k.define("source", v.workspace.address(SCRATCH_BYTES))
+                    dot_channels(k, op.sums(), v, source, target, padded_count(_window_bytes(op)))
+                target.set(target + channels)
+
+    def _prepare_rows(self, k: LoopBuilder, op: Conv2d, v: Views, oh: Expr) -> tuple[Operand, Operand]:
+        """The rows of the window that lie inside the input; the others are filled for all pixels of the row."""
+        if _is_pointwise(op):
+            return 0, 1
+        return copies.prepare_rows(k, op.window, op.x, v, oh, SCRATCH_BYTES, op.sums().zero_point)
+
+
+def _is_pointwise(op: Conv2d) -> bool:
+    return op.window.kernel == (1, 1) and not op.window.has_padding
+
+
+def _row_bytes(op: Conv2d) -> int:
+    return op.window.kernel[1] * op.x.type.shape[3]
+
+
+def _window_bytes(op: Conv2d) -> int:
+    return op.window.kernel[0] * _row_bytes(op)
+
+
+def _pixel(op: Conv2d, v: Views, n: Expr, row: Operand, column: Operand) -> Expr:
+    """The address of a pixel of x."""
+    _, height, width, channels = op.x.type.shape
+    return v.x.address(binary("mul", binary("add", (n * height + row) * width, column), channels))

@@ -82,7 +82,9 @@ class Compilation:
         self.options = options
         self.target = find_target(options.target)
         self.identity = identity or identify(source, options.name)
-        self.lowering = LoweringOptions(options.use_recipes, options.keep_input, options.keep_output)
+        # Glow's interface keeps inputs in a memory of their own, which nothing else may use.
+        keep_input = options.keep_input or options.bundle_api == "glow"
+        self.lowering = LoweringOptions(options.use_recipes, keep_input, options.keep_output)
         self.passes = PassContext(developer, sys.stderr.write)
         self._developer = developer
         self._stop_after = stop_after

@@ -11,6 +11,10 @@ from luciole.errors import CompileError
 Emit = Literal["object", "archive", "c"]
 BundleApi = Literal["luciole", "glow"]
 
+#: How large weights are written beside C source.
+WeightsFormat = Literal["array", "binary"]
+WEIGHTS_FORMATS: tuple[WeightsFormat, ...] = get_args(WeightsFormat)
+
 EMITS: tuple[Emit, ...] = get_args(Emit)
 BUNDLE_APIS: tuple[BundleApi, ...] = get_args(BundleApi)
 
@@ -37,6 +41,7 @@ class OptionKeywords(TypedDict, total=False):
     max_flash: int | str | None
     use_recipes: bool
     keep_all_channels: bool
+    weights: WeightsFormat
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,13 @@ class Options:
     use_recipes: bool = True
     #: Keep channels that are proven constant, or that nobody reads.
     keep_all_channels: bool = False
+    #: How C source has weights above 100 KB: as an array, or as a binary file that the assembler includes.
+    weights: WeightsFormat = "array"
 
     def __post_init__(self) -> None:
         check_choice("emit", self.emit, EMITS)
         check_choice("bundle-api", self.bundle_api, BUNDLE_APIS)
+        check_choice("weights", self.weights, WEIGHTS_FORMATS)
         for option, text in (("target", self.target), ("name", self.name)):
             if not isinstance(text, str):
                 raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")

@@ -14,7 +14,7 @@ from luciole.bundle.interface import describe_interface
 from luciole.bundle.names import check_name
 from luciole.bundle.objects import build_object
 from luciole.bundle.report import make_report
-from luciole.bundle.sources import WeightsFormat, print_bundle_c
+from luciole.bundle.sources import print_bundle_c
 from luciole.bundle.test_program import make_sample, print_test_program
 from luciole.errors import InternalError
 from luciole.ir.target import Target
@@ -35,12 +35,11 @@ def assemble_bundle(
     model: ModelIdentity,
     options: Options,
     *,
-    weights: WeightsFormat = "array",
     reported_options: Pairs = (),
 ) -> Bundle:
     """The bundle of a planned program: `options` say whether it is an object, a library or C, and for which interface.
 
-    `weights` is how large weights of C bundles are written. `reported_options` is what the report says of the options.
+    `reported_options` is what the report says of the options.
     Raises `CompileError` (`bad-name`) for a name that a bundle cannot have, `InternalError` when the object is not
     what every bundle promises: no writable data, no recursion.
     """
@@ -52,7 +51,7 @@ def assemble_bundle(
     interface = describe_interface(program, name, options.bundle_api)
     facts, object_bytes = None, b""
     if options.emit == "c":
-        files = print_bundle_c(program, interface, model, target.name, weights)
+        files = print_bundle_c(program, interface, model, target.name, options.weights)
     else:
         object_bytes = build_object(program, name, target, options.bundle_api)
         facts = inspect_object(object_bytes, f".rodata.{name}_weights")

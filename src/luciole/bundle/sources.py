@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from luciole.bundle.header import ModelIdentity, print_header
 from luciole.bundle.interface import MUTABLE, Interface
 from luciole.bundle.templating import comment_text
 from luciole.emit.c import prelude_c, print_kernel_c
 from luciole.emit.entry import kernel_function
 from luciole.emit.entry_c import print_entry, print_glow_entry, print_weights, print_weights_type
+from luciole.options import WeightsFormat
 from luciole.program.core import Program
 from luciole.version import __version__
 
 #: Weights up to this size stand in the same file as the code.
 LARGEST_INLINE_WEIGHTS = 100 * 1000
 
-#: How large weights are written: as an array in C, or as a binary file that the assembler includes.
-WeightsFormat = Literal["array", "binary"]
 
 _ATTRIBUTES = """\
 #if !defined({upper}_ALIGNED)

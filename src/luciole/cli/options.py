@@ -10,7 +10,7 @@ import click
 
 from luciole.compilation import STAGES
 from luciole.errors import CompileError
-from luciole.options import BUNDLE_APIS, EMITS, Options, parse_size
+from luciole.options import BUNDLE_APIS, EMITS, WEIGHTS_FORMATS, Options, parse_size
 from luciole.passes.manager import DeveloperOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,6 +41,13 @@ _COMPILE_OPTIONS = [
     click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
     click.option("--max-ram", type=SizeType(), help="Refuse an arena larger than this, such as 64K."),
     click.option("--max-flash", type=SizeType(), help="Refuse code and constants larger than this, such as 256K."),
+    click.option(
+        "--weights",
+        type=click.Choice(WEIGHTS_FORMATS),
+        default="array",
+        show_default=True,
+        help="Form of large C weights.",
+    ),
     click.option("--keep-all-channels", is_flag=True, help="Keep channels that are constant or never read."),
     click.option("--generic-kernels", is_flag=True, help="Use no hand-scheduled kernels."),
 ]
@@ -99,6 +106,7 @@ def options_of(given: dict[str, Any]) -> Options:
         max_flash=given["max_flash"],
         use_recipes=not given["generic_kernels"],
         keep_all_channels=given["keep_all_channels"],
+        weights=given["weights"],
     )
 
 

@@ -15,6 +15,17 @@ from typing import Any
 from luciole.errors import InternalError
 from luciole.ir.target import Target
 
+#: LLVM's options for code generation, which hold for the process: set anew for every object.
+_OPTIONS = {"enable-misched": "true", "pre-RA-sched": "default", "riscv-enable-machine-combiner": "true"}
+
+#: What differs by the beginning of a triple. Register-tiled kernels are written in the order in which their sums fit
+#: the registers; these cores' schedulers would gather products first and additions later, and spill.
+_OPTIONS_OF = {
+    "thumbv6m": {"enable-misched": "false", "pre-RA-sched": "source"},
+    "thumbv7m-": {"enable-misched": "false"},
+    "riscv32": {"enable-misched": "false", "riscv-enable-machine-combiner": "false"},
+}
+
 
 @dataclass(frozen=True)
 class LlvmModule:
@@ -57,9 +68,20 @@ def _target_machine(target: Target, *, jit: bool = False) -> Any:
     )
 
 
+def _set_options(target: Target) -> None:
+    """Set all options of code generation to what a target takes."""
+    own: dict[str, str] = {}
+    for triple, options in _OPTIONS_OF.items():
+        if target.triple.startswith(triple):
+            own = options
+    for name, value in (_OPTIONS | own).items():
+        _binding().set_option("luciole", f"-{name}={value}")
+
+
 def compile_object(modules: Iterable[LlvmModule], target: Target) -> bytes:
     """Link modules into one relocatable object. Raises `InternalError` when LLVM refuses a module, with its words."""
     llvm = _binding()
+    _set_options(target)
     machine = _target_machine(target)
     linked: Any = None
     for module in modules:

@@ -1,0 +1,259 @@
+"""Dot products of several windows of bytes with several channels of weights, all sums of a tile in registers.
+
+A window is `length` bytes in a run; windows of neighboring results begin `step` bytes apart. Weights are interleaved by
+the channels of a tile, [group of channels][k][channel], so that one pointer walks them. For every k a tile loads its
+elements of the windows and of the weights once and adds all their products: (pixels + channels) loads for pixels *
+channels products. All windows lie wholly in memory, so the zero point of x is in the bias.
+
+On cores whose loads extend no signs, X = x + 128 and W = w + 128 are what memory holds, and
+sum of x * w = sum of X * W - 128 * sum of X - 128 * sum of w; the second term is one sum for a window and all channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from luciole.graph.core import Views
+from luciole.ir.arithmetic import wrap_int32
+from luciole.ir.types import Array, DType
+from luciole.kernel.builder import LoopBuilder, Register
+from luciole.kernel.core import Expr
+from luciole.ops.weighted import WeightedSum
+from luciole.targets.scalar.machine import Machine
+
+#: Products of one sum in a turn of the inner loop, tried in this order: the first that divides the sum's length.
+UNROLLS = (8, 10, 9, 12, 7, 6, 5, 4)
+#: Sums of at most so many products are written out without a loop.
+WRITTEN_OUT = 12
+#: Bytes of parameters a channel: bias, multiplier, shift.
+PARAMETER_BYTES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """How many windows (in a run, before the next run begins) meet how many channels, and in which tiles."""
+
+    machine: Machine
+    sums: WeightedSum
+    length: int
+    step: int
+    pixels: int
+    channels: int
+    #: Which weight of a channel belongs to each byte of a window.
+    order: Array
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """Whole groups of channels, and channels in the last, smaller one."""
+        return divmod(self.sums.channels, self.channels)
+
+    @property
+    def unroll(self) -> int:
+        """Products of one sum in a turn of the inner loop."""
+        if self.length <= WRITTEN_OUT and not self.machine.is_unsigned:
+            return self.length
+        most = (self.machine.reach + 1) // self.channels
+        return next((u for u in UNROLLS if self.length % u == 0 and u <= most), min(8, self.length, most))
+
+    @property
+    def weights(self) -> Array:
+        """The weights as the kernel reads them, one byte each."""
+        whole, _ = self.groups
+        kept = self.sums.weights[:, self.order] + self.machine.bias
+        split = whole * self.channels
+        parts = [kept[:split].reshape(whole, self.channels, -1).transpose(0, 2, 1), kept[split:].T]
+        flat = np.concatenate([part.reshape(-1) for part in parts])
+        return np.ascontiguousarray(flat.astype(np.uint8).view(np.int8))
+
+    @property
+    def parameters(self) -> Array:
+        """int32 [channels, 3]: bias with all that is constant folded into it, multiplier, shift."""
+        parameters = self.sums.parameters()["channels"].copy()
+        parameters[:, 0] = wrap_int32(
+            parameters[:, 0].astype(np.int64) - self.machine.bias * self.sums.weights.sum(axis=1)
+        )
+        return parameters
+
+    def instructions(self, count: int) -> int:
+        """About how many instructions `count` windows take."""
+        whole, rest = divmod(count, self.pixels)
+        return whole * self._tile_instructions(self.pixels) + (self._tile_instructions(rest) if rest else 0)
+
+    def _tile_instructions(self, pixels: int) -> int:
+        whole, rest = self.groups
+        blocks = whole * self._block_instructions(pixels, self.channels)
+        blocks += self._block_instructions(pixels, rest) if rest else 0
+        return blocks + 6 + (pixels * self.length * 5 // 2 if self.machine.is_unsigned else 0)
+
+    def _block_instructions(self, pixels: int, channels: int) -> int:
+        products = pixels * channels
+        a_product = pixels + channels + self.machine.product * products
+        turns = -(-self.length // self.unroll)
+        return (
+            self.length * a_product + turns * self.machine.turn + products * self.machine.requantize + 3 * channels + 8
+        )
+
+    def code_bytes(self, count: int) -> int:
+        """About how many bytes of code the tiles of `count` windows take."""
+        bodies = (1 + bool(count % self.pixels and count > self.pixels)) * (1 + bool(self.groups[1]))
+        products = self.pixels * self.channels
+        a_product = self.pixels + self.channels + self.machine.product * products
+        return bodies * 3 * (self.unroll * a_product + self.machine.requantize * products)
+
+
+def plan_rows(machine: Machine, sums: WeightedSum, order: Array, step: int, count: int) -> Rows:
+    """The cheapest tile for runs of `count` windows that begin `step` bytes apart. `order` tells which weight of a
+    channel belongs to each byte of a window.
+    """
+    folded, length = replace(sums, folds_zero_point=True), len(order)
+    tiles = []
+    for pixels in range(1, min(machine.sums, count) + 1):
+        if pixels > 1 and (machine.is_unsigned or (pixels - 1) * step + 16 > machine.reach):
+            break
+        for channels in range(1, machine.sums // pixels + 1):
+            if min(pixels, channels) <= 4:
+                tiles.append(Rows(machine, folded, length, step, pixels, min(channels, folded.channels), order))
+    return min(tiles, key=lambda rows: (rows.instructions(count), rows.pixels * rows.channels))
+
+
+def emit_rows(k: LoopBuilder, rows: Rows, v: Views, windows: Expr, target: Expr, count: int) -> None:
+    """All channels of `count` windows from `windows` on; results are stored from `target` on, pixel by pixel."""
+    whole, rest = divmod(count, rows.pixels)
+    source, result = k.define("windows", windows), k.define("results", target)
+    if whole == 1:
+        _tile(k, rows, v, source, result, rows.pixels)
+    elif whole:
+        end = k.define("results_end", target + whole * rows.pixels * rows.sums.channels)
+        with k.repeat_while(lambda: result.ne(end)):
+            _tile(k, rows, v, source, result, rows.pixels)
+            source += rows.pixels * rows.step
+            result += rows.pixels * rows.sums.channels
+    if rest:
+        if whole == 1:
+            source += rows.pixels * rows.step
+            result += rows.pixels * rows.sums.channels
+        _tile(k, rows, v, source, result, rest)
+
+
+def _tile(k: LoopBuilder, rows: Rows, v: Views, source: Expr, target: Expr, pixels: int) -> None:
+    """All channels of a few windows."""
+    corrections = [_window_sum(k, rows, source + p * rows.step) for p in range(pixels)] if rows.machine.bias else []
+    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
+    out = k.define("out", target)
+    whole, rest = rows.groups
+    if whole == 1:
+        _block(k, rows, corrections, weights, parameters, source, out, (pixels, rows.channels))
+    elif whole:
+        end = k.define("out_end", target + whole * rows.channels)
+        with k.repeat_while(lambda: out.ne(end)):
+            _block(k, rows, corrections, weights, parameters, source, out, (pixels, rows.channels))
+            parameters += PARAMETER_BYTES * rows.channels
+            out += rows.channels
+    if rest:
+        if whole == 1:
+            parameters += PARAMETER_BYTES * rows.channels
+            out += rows.channels
+        _block(k, rows, corrections, weights, parameters, source, out, (pixels, rest))
+
+
+def _window_sum(k: LoopBuilder, rows: Rows, window: Expr) -> Register:
+    """-128 * the sum of a window's bytes, which are x + 128."""
+    total = k.define("total", 0, DType.I32)
+    read = k.define("read", window)
+    unroll = rows.unroll
+    turns, rest = divmod(rows.length, unroll)
+    if turns:
+        end = k.define("read_end", window + turns * unroll)
+        with k.repeat_while(lambda: read.ne(end)):
+            for u in range(unroll):
+                total += k.read(read, u, DType.U8).cast(DType.I32)
+            read += unroll
+    for u in range(rest):
+        total += k.read(read, u, DType.U8).cast(DType.I32)
+    total.set(total * -rows.machine.bias)
+    return total
+
+
+def _block(
+    k: LoopBuilder,
+    rows: Rows,
+    corrections: list[Register],
+    weights: Register,
+    parameters: Expr,
+    source: Expr,
+    out: Expr,
+    tile: tuple[int, int],
+) -> None:
+    """A tile of results; `weights` ends behind those of its channels."""
+    pixels, channels = tile
+    totals = []
+    for p in range(pixels):
+        for c in range(channels):
+            bias = k.read(parameters, PARAMETER_BYTES * c, DType.I32)
+            totals.append(k.define("total", bias + corrections[p] if corrections else bias))
+    _accumulate(k, rows, weights, source, totals, tile)
+    k.fence()
+    for c in range(channels):
+        multiplier = k.define("multiplier", k.read(parameters, PARAMETER_BYTES * c + 4, DType.I32))
+        shift = k.define("shift", k.read(parameters, PARAMETER_BYTES * c + 8, DType.I32))
+        for p in range(pixels):
+            total = totals[p * channels + c]
+            value = rows.sums.kernel_requantizer.emit(total, multiplier, shift)
+            k.write(out, p * rows.sums.channels + c, value.cast(DType.I8))
+
+
+def _accumulate(
+    k: LoopBuilder, rows: Rows, weights: Register, source: Expr, totals: list[Register], tile: tuple[int, int]
+) -> None:
+    """Add all products of a tile to its sums."""
+    channels, unroll = tile[1], rows.unroll
+    turns, rest = divmod(rows.length, unroll)
+    read = k.define("read", source)
+    if turns > 1:
+        end = k.define("weights_end", weights + turns * unroll * channels)
+        with k.repeat_while(lambda: weights.ne(end)):
+            for u in range(unroll):
+                _products(k, rows, u, weights, read, totals, tile)
+            read += unroll
+            weights += unroll * channels
+    elif turns:
+        for u in range(unroll):
+            _products(k, rows, u, weights, read, totals, tile)
+        read += unroll
+        weights += unroll * channels
+    for u in range(rest):
+        _products(k, rows, u, weights, read, totals, tile)
+    if rest:
+        weights += rest * channels
+
+
+def _products(
+    k: LoopBuilder, rows: Rows, u: int, weights: Expr, read: Expr, totals: list[Register], tile: tuple[int, int]
+) -> None:
+    """The products at one k; the side of the tile with fewer elements stays in registers."""
+    pixels, channels = tile
+    dtype = DType.U8 if rows.machine.is_unsigned else DType.I8
+
+    def x(p: int) -> Register:
+        return k.define("x", k.read(read, p * rows.step + u, dtype).cast(DType.I32))
+
+    def w(c: int) -> Register:
+        return k.define("w", k.read(weights, u * channels + c, dtype).cast(DType.I32))
+
+    k.fence()
+    if channels <= pixels:
+        held = [w(c) for c in range(channels)]
+        for p in range(pixels):
+            element = x(p)
+            for c in range(channels):
+                totals[p * channels + c] += element * held[c]
+            k.fence()
+    else:
+        held = [x(p) for p in range(pixels)]
+        for c in range(channels):
+            weight = w(c)
+            for p in range(pixels):
+                totals[p * channels + c] += held[p] * weight
+            k.fence()

@@ -76,6 +76,9 @@ class Options:
         for option, text in (("target", self.target), ("name", self.name)):
             if not isinstance(text, str):
                 raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")
+        for flag in fields(self):
+            if isinstance(flag.default, bool) and not isinstance(getattr(self, flag.name), bool):
+                raise CompileError.of("bad-option", f"{flag.name} is on or off, not {getattr(self, flag.name)!r}")
         for option, limit in (("max-ram", self.max_ram), ("max-flash", self.max_flash)):
             if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
                 raise CompileError.of("bad-option", f"--{option} must be a number of bytes, not {limit!r}")

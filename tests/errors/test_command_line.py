@@ -101,7 +101,7 @@ def test_a_model_that_is_none(refused: Refused, folder: Path, content: bytes) ->
 def test_budgets(refused: Refused, folder: Path) -> None:
     assert refused(EXIT_BUDGET, "compile", "small.graph", "--generic-kernels", "--max-ram", "100") == (
         "error[does-not-fit]: the arena needs 288 B, --max-ram allows 100 B\n"
-        "  --> largest at the peak (instruction 1): %body 144 B, %stem 144 B\n"
+        "  --> largest at the peak (instruction 2): %body 144 B, %middle 144 B\n"
         "  help: a smaller input; `luciole inspect` draws the memory over time"
     )
     save_small(folder, small_float())

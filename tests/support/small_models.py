@@ -20,9 +20,12 @@ from luciole.ops.softmax import Softmax
 #: Classes of both models, and the shape of their image.
 CLASSES, IMAGE = 5, (1, 6, 6, 3)
 
+#: The layer whose first channel is provably constant, so that it can be removed.
+SILENT = "stem"
+
 
 def small_int8() -> Graph:
-    """Convolution, a residual addition around another one, a fully connected layer, softmax."""
+    """Two convolutions, a residual addition around another one, a fully connected layer, softmax."""
     random = np.random.default_rng(7)
     g = GraphBuilder("small")
     image = g.input("image", DType.I8, IMAGE, Quant.per_tensor(1 / 255, -128))
@@ -31,15 +34,18 @@ def small_int8() -> Graph:
         scales = tuple(float(np.float32(s)) for s in random.uniform(0.002, 0.01, shape[0]))
         quant = Quant(scales, (0,) * shape[0], 0)
         data = random.integers(-127, 128, shape).astype(np.int8)
+        if name == SILENT:
+            data[0] = 0
         bias = random.integers(-2000, 2000, shape[0]).astype(np.int32)
         return g.constant(data, quant, f"{name}.weights"), g.constant(bias, name=f"{name}.bias")
 
     stem = g.add(
-        Conv2d(image, *weights("stem", 4, 3, 3, 3), pads=(1, 1, 1, 1), activation="relu", quant=_quant(0.02, -128)),
+        Conv2d(image, *weights(SILENT, 4, 3, 3, 3), pads=(1, 1, 1, 1), activation="relu", quant=_quant(0.02, -128)),
         "stem",
     )
-    body = g.add(Conv2d(stem, *weights("body", 4, 1, 1, 4), quant=_quant(0.03, 5)), "body")
-    joined = g.add(Add(stem, body, activation="relu", quant=_quant(0.04, -128)), "joined")
+    middle = g.add(Conv2d(stem, *weights("middle", 4, 1, 1, 4), quant=_quant(0.02, -3)), "middle")
+    body = g.add(Conv2d(middle, *weights("body", 4, 1, 1, 4), quant=_quant(0.03, 5)), "body")
+    joined = g.add(Add(middle, body, activation="relu", quant=_quant(0.04, -128)), "joined")
     flat = g.add(Reshape(joined, (1, 144), quant=joined.type.quant), "flat")
     scores = g.add(FullyConnected(flat, *weights("scores", CLASSES, 144), quant=_quant(0.3, 10)), "scores")
     g.output("classes", g.add(Softmax(scores, quant=_quant(1 / 256, -128)), "classes"))

@@ -94,8 +94,15 @@ def test_emulated_runs_are_counted(model: Path, session: luciole.Session) -> Non
     last = emulated.last_run
     assert last.instructions > 1000 and last.stack_bytes > 0 and last.helpers == ()
     assert last.estimated_cycles is not None and last.estimated_cycles > last.instructions
-    assert [layer.operator for layer in last.layers] == ["conv2d", "conv2d", "add", "fully_connected", "softmax"]
-    assert [layer.macs for layer in last.layers] == [36 * 4 * 27, 36 * 4 * 4, 0, 720, 0]
+    assert [layer.operator for layer in last.layers] == [
+        "conv2d",
+        "conv2d",
+        "conv2d",
+        "add",
+        "fully_connected",
+        "softmax",
+    ]
+    assert [layer.macs for layer in last.layers] == [36 * 3 * 27, 36 * 4 * 3, 36 * 4 * 4, 0, 720, 0]
     assert 0 < last.instructions - sum(layer.instructions or 0 for layer in last.layers) < 200
     emulated.run({0: x})
     assert emulated.last_run == last
@@ -119,6 +126,7 @@ def test_what_was_not_measured_says_so(session: luciole.Session) -> None:
         ({"max_ram": 1.5}, "--max-ram must be a number of bytes, not 1.5"),
         ({"max_flash": -1}, "--max-flash must be a number of bytes, not -1"),
         ({"name": 5}, "--name must be text, not 5"),
+        ({"keep_input": "no"}, "keep_input is on or off, not 'no'"),
         ({"target": None}, "--target must be text, not None"),
         ({"target": "z80"}, 'there is no target "z80"'),
         ({"max_ram": "0.1K"}, '"0.1K" is no size'),

@@ -262,7 +262,7 @@ def influence(graph: Graph, wrong: str) -> dict[str, Any]:
     return {name: wrongs if name in reached else [] for name, wrongs in shows.items()}
 
 
-@pytest.mark.parametrize("wrong", ["stem", "body", "joined", "flat", "scores", "classes"])
+@pytest.mark.parametrize("wrong", ["stem", "middle", "body", "joined", "flat", "scores", "classes"])
 @pytest.mark.parametrize("needs_sharing", [False, True])
 def test_every_operator_is_found(wrong: str, needs_sharing: bool) -> None:
     graph = small_int8()

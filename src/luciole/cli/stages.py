@@ -25,9 +25,38 @@ from luciole.program.core import Program
 from luciole.program.text import load_program, render_program
 from luciole.targets.base import recipes
 
-#: The comment on the first line that says which model a text was made of, and with which options of lowering.
+#: The comment on the first line that says which model a text was made of, and with which options so far.
 _MODEL_COMMENT = "# model "
-_LOWERING_OPTIONS = {"keep_input": "--keep-input", "keep_output": "--keep-output", "use_recipes": "--generic-kernels"}
+
+#: Options that act in a stage before the last, with their flag and that stage: behind it they come too late.
+_EARLY_OPTIONS = {
+    "keep_all_channels": ("--keep-all-channels", "optimize"),
+    "keep_input": ("--keep-input", "lower"),
+    "keep_output": ("--keep-output", "lower"),
+    "use_recipes": ("--generic-kernels", "lower"),
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a text was made of: the model, the options that acted so far, and the passes' remarks for the report."""
+
+    identity: ModelIdentity
+    options: dict[str, bool]
+    remarks: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all parts are what they should be; they come from a file that may say anything."""
+        model = self.identity
+        texts = (model.name, model.original_name, model.file, model.sha256, *self.remarks)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(name in _EARLY_OPTIONS and isinstance(flag, bool) for name, flag in self.options.items())
+            and c_identifier(model.name) == model.name
+            and "/" not in model.file
+            and re.fullmatch("[0-9a-f]{64}", model.sha256) is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -74,13 +103,16 @@ def compile_between(
         raise CompileError.of("bad-option", f"--to {to_stage} comes before --from {from_stage}")
     if not from_stage:
         return _compile(source, options, developer, identify(source, options.name), None, to_stage)
-    identity, lowering = _read_origin(source, options.name)
+    origin = _read_origin(source, options.name)
     load_operators()
     recipes()  # the text of a program names the intrinsics of its kernels
     value = load_graph(source) if from_stage in GRAPH_STAGES else load_program(source)
+    graph = value if isinstance(value, Graph) else value.graph
+    graph.remarks += origin.remarks
+    options = _options_behind(from_stage, options, origin)
     if isinstance(value, Program):
-        options = _options_of_program(value, options, lowering, has_target)
-    return _compile(source, options, developer, identity, Resume(from_stage, value), to_stage)
+        options = _options_of_program(value, options, has_target)
+    return _compile(source, options, developer, origin.identity, Resume(from_stage, value), to_stage)
 
 
 def _compile(
@@ -101,44 +133,53 @@ def _compile(
 def _stage_text(stage: str, value: Graph | Program, identity: ModelIdentity, options: Options) -> StageText:
     """A stage's text, headed by the model it was made of."""
     rendered = render_graph(value) if isinstance(value, Graph) else render_program(value)
-    lowering = {name: getattr(options, name) for name in _LOWERING_OPTIONS} if isinstance(value, Program) else {}
-    origin = json.dumps({"identity": asdict(identity), "lowering": lowering})
+    graph = value if isinstance(value, Graph) else value.graph
+    decided = {name: getattr(options, name) for name in _decided_options(stage)}
+    origin = json.dumps(asdict(Origin(identity, decided, tuple(graph.remarks))))
     return StageText(stage, f"{_MODEL_COMMENT}{origin}\n{rendered.text}", rendered.arrays)
 
 
-def _options_of_program(program: Program, options: Options, lowering: dict[str, bool], has_target: bool) -> Options:
-    """The options for a program that was lowered already, with those of lowering as they were then."""
+def _decided_options(stage: str) -> dict[str, str]:
+    """Options that have acted once a stage is done, with their flags."""
+    done = STAGES.index(stage)
+    return {name: flag for name, (flag, acts) in _EARLY_OPTIONS.items() if STAGES.index(acts) <= done}
+
+
+def _options_behind(stage: str, options: Options, origin: Origin) -> Options:
+    """The options with those that acted before as they were then; asking for others now is an error."""
+    decided, given = _decided_options(stage), {name for name, _ in options.differing()}
+    if late := [flag for name, flag in decided.items() if name in given]:
+        raise CompileError.of(
+            "bad-option",
+            f"{', '.join(late)} comes too late: stage {stage} is done",
+            help="compile from an earlier stage",
+        )
+    return replace(options, **{name: flag for name, flag in origin.options.items() if name in decided})  # type: ignore[arg-type]  # all are flags
+
+
+def _options_of_program(program: Program, options: Options, has_target: bool) -> Options:
+    """The options for a program, which was made for a target."""
     if has_target and options.target != program.target:
         raise CompileError.of(
             "bad-option",
             f"the program was made for {program.target}, not for {options.target}",
             help="leave --target away, or compile from an earlier stage",
         )
-    given = {name for name, _ in options.differing()}
-    if late := [flag for name, flag in _LOWERING_OPTIONS.items() if name in given]:
-        raise CompileError.of(
-            "bad-option",
-            f"{', '.join(late)} comes too late: the program is lowered already",
-            help="compile from an earlier stage",
-        )
-    return replace(options, target=program.target, **lowering)  # type: ignore[arg-type]  # all three are flags
+    return replace(options, target=program.target)
 
 
-def _read_origin(source: Path, name: str) -> tuple[ModelIdentity, dict[str, bool]]:
-    """The model that a text was made of and its options of lowering, by the first line.
+def _read_origin(source: Path, name: str) -> Origin:
+    """Where a text comes from, by its first line; without that line it is the text itself.
 
-    Without that line it is the text itself. Raises `CompileError` when the file cannot be read or the line is damaged.
+    Raises `CompileError` when the file cannot be read or the line is damaged.
     """
     line = read_file(source).partition(b"\n")[0]
     if not line.startswith(_MODEL_COMMENT.encode()):
-        return identify(source, name), {}
+        return Origin(identify(source, name), {}, ())
     try:
-        origin = json.loads(line[len(_MODEL_COMMENT) :])
-        found, lowering = ModelIdentity(**origin["identity"]), dict(origin["lowering"])
-        texts = [found.name, found.original_name, found.file, found.sha256]
-        is_sound = all(isinstance(text, str) for text in texts) and c_identifier(found.name) == found.name
-        are_flags = all(name in _LOWERING_OPTIONS and isinstance(flag, bool) for name, flag in lowering.items())
-        if not is_sound or not are_flags or "/" in found.file or not re.fullmatch("[0-9a-f]{64}", found.sha256):
+        fields = json.loads(line[len(_MODEL_COMMENT) :])
+        origin = Origin(ModelIdentity(**fields["identity"]), dict(fields["options"]), tuple(fields["remarks"]))
+        if not origin.is_sound:
             raise ValueError
     except (ValueError, TypeError, LookupError, RecursionError):
         raise CompileError.of(
@@ -147,4 +188,4 @@ def _read_origin(source: Path, name: str) -> tuple[ModelIdentity, dict[str, bool
             Location(str(source)),
             help="take the line away, or write the file again with --to",
         ) from None
-    return (replace(found, name=c_identifier(name)) if name else found), lowering
+    return replace(origin, identity=replace(origin.identity, name=c_identifier(name))) if name else origin

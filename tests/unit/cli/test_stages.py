@@ -20,18 +20,24 @@ def contents(folder: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])
-@pytest.mark.parametrize("more", [(), ("--keep-input", "--generic-kernels", "--emit", "c")], ids=["plain", "options"])
+@pytest.mark.parametrize(
+    "more", [(), ("--keep-input", "--generic-kernels", "--keep-all-channels", "--emit", "c")], ids=["plain", "options"]
+)
 def test_a_bundle_from_a_stage_has_the_same_bytes(luciole: Run, model: Path, stage: str, more: tuple[str, ...]) -> None:
     target = ("--target", "cortex-m4")
     assert luciole("compile", model, "-o", "whole", *target, *more).code == 0
     file = "part.graph" if stage in ("import", "optimize") else "part.program"
     done = luciole("compile", model, *target, *more, "--to", stage, "-o", file)
     assert done.code == 0 and file in done.out, done.err
-    late = () if file.endswith(".program") else (*target, *more)
-    emit = ("--emit", "c") if "c" in more and not late else ()
-    done = luciole("compile", file, "--from", stage, "-o", "parts", *late, *emit)
+    if file.endswith(".program"):
+        again = ("--emit", "c") if more else ()
+    else:
+        again = (*target, *(flag for flag in more if stage == "import" or flag != "--keep-all-channels"))
+    done = luciole("compile", file, "--from", stage, "-o", "parts", *again)
     assert done.code == 0, done.err
     assert contents("parts") == contents("whole")
+    has_proof = b"channel 0 of %stem is always -128" in contents("whole")["small.report.json"]
+    assert has_proof is ("--keep-all-channels" not in more)
 
 
 def test_a_stage_leads_to_the_next(luciole: Run, model: Path) -> None:
@@ -73,7 +79,10 @@ def test_what_contradicts_the_text_is_refused(luciole: Run, model: Path) -> None
         "error[bad-option]: the program was made for cortex-m4, not for cortex-m3"
     )
     assert refused(luciole, *ahead, "--keep-input") == (
-        "error[bad-option]: --keep-input comes too late: the program is lowered already"
+        "error[bad-option]: --keep-input comes too late: stage plan is done"
+    )
+    assert refused(luciole, *ahead, "--keep-all-channels") == (
+        "error[bad-option]: --keep-all-channels comes too late: stage plan is done"
     )
     assert refused(luciole, *ahead, "--to", "lower") == "error[bad-option]: --to lower comes before --from plan"
     assert refused(luciole, "compile", model, "--to", "plan", "-o", "part.npz") == (
@@ -82,7 +91,9 @@ def test_what_contradicts_the_text_is_refused(luciole: Run, model: Path) -> None
     assert luciole(*ahead, "--target", "cortex-m4").code == 0
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"identity": {}, "lowering": {}}', '{"identity": 5}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"identity": {}, "options": {}, "remarks": []}', '{"identity": 5}', "[" * 100_000]
+)
 def test_a_damaged_first_line_is_refused(luciole: Run, model: Path, damage: str) -> None:
     Path("x.program").write_text(f"# model {damage}\n")
     assert refused(luciole, "compile", "x.program", "--from", "plan") == (

@@ -40,8 +40,8 @@ def test_check_counts_layers_and_bytes(luciole: Run, model: Path) -> None:
     assert done.code == 0 and done.err == ""
     assert "small.graph compiles for cortex-m4" in done.out and "softmax" in done.out
     facts = luciole("check", model, "--json").json
-    assert facts["compiles"] is True and facts["layers"] == 5
-    assert facts["operators"] == {"add": 1, "conv2d": 2, "fully_connected": 1, "softmax": 1}
+    assert facts["compiles"] is True and facts["layers"] == 6
+    assert facts["operators"] == {"add": 1, "conv2d": 3, "fully_connected": 1, "softmax": 1}
 
 
 def test_compile_writes_what_it_says(luciole: Run, model: Path) -> None:

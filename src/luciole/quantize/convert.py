@@ -1,0 +1,237 @@
+"""The int8 graph of a float graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, printable
+from luciole.graph.core import Graph, Operator, Value
+from luciole.ir.arithmetic import quantize
+from luciole.ir.quant import Quant
+from luciole.ir.types import Array, DType, TensorType
+from luciole.ops.quantization import Requantize
+from luciole.quantize.calibrate import Calibration
+from luciole.quantize.groups import choose_quants
+from luciole.quantize.observe import OBSERVERS, Range
+from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8
+from luciole.quantize.schemes import SCHEMES, Scheme
+
+#: No bias is greater in magnitude: int32 has room left for the sum. Where it would be, the weights' scale grows.
+GREATEST_BIAS = 1 << 29
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantize. Raises `CompileError` for a scheme or observer that is not known."""
+
+    #: How ranges become scales and zero points; one of `SCHEMES`.
+    scheme: str = "affine"
+    #: How ranges are found; one of `OBSERVERS`.
+    observer: str = "minmax"
+    #: One scale for each output channel of weights, or one for all.
+    per_channel: bool = True
+
+    def __post_init__(self) -> None:
+        for option, value, known in (("scheme", self.scheme, SCHEMES), ("observer", self.observer, OBSERVERS)):
+            if value not in known:
+                help = f"it is one of {', '.join(known)}"
+                raise CompileError.of("bad-option", f'--{option} cannot be "{value}"', help=help)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 graph, and for each float value of the original, constants apart, the value that stands for it."""
+
+    graph: Graph
+    values: Mapping[Value, Value]
+
+
+def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = QuantizeOptions()) -> Quantized:
+    """The int8 graph that computes what a float graph does, with the meaning of TensorFlow Lite's int8 operators.
+
+    Inputs and outputs are int8 too. The graph is one before elementwise fusion, with activations fused already, and
+    `calibration` is of it. Raises `CompileError` that names all operators without a meaning in int8.
+    """
+    operators = _float_operators(graph)
+    _check(graph, operators)
+    observe, scheme = OBSERVERS[options.observer], SCHEMES[options.scheme]
+    ranges: dict[Value, Range] = {}
+    for value in graph.values():
+        if value.type.dtype is not DType.F32:
+            continue
+        if value.data is None:
+            statistics = calibration.statistics[value.name]
+            ranges[value] = observe(statistics) if statistics.lows else Range(0.0, 0.0)
+        elif value.data.size:
+            ranges[value] = Range(float(value.data.min()), float(value.data.max()))
+        else:
+            ranges[value] = Range(0.0, 0.0)
+    quants = choose_quants(graph, operators, ranges, scheme)
+    writer = _Writer(graph, quants, scheme, options.per_channel)
+    quantized = writer.write()
+    weights = "per channel" if options.per_channel else "per tensor"
+    quantized.graph.remarks.append(
+        f"quantized to int8: scheme {options.scheme}, weights {weights}, ranges by {options.observer}"
+        f" over {calibration.samples} samples; no operator stays in float"
+    )
+    return quantized
+
+
+def _is_float(value: Value) -> bool:
+    return value.type.dtype is DType.F32
+
+
+def _float_operators(graph: Graph) -> tuple[Operator, ...]:
+    """The operators that read or make floats, in order."""
+    return tuple(op for op in graph.operators if any(map(_is_float, (*op.operands, *graph.results(op)))))
+
+
+def _check(graph: Graph, operators: tuple[Operator, ...]) -> None:
+    """Raise `CompileError` that lists whatever keeps a graph from being quantized."""
+    problems = Diagnostics()
+    if not any(map(_is_float, (*graph.inputs, *(value for _, value in graph.outputs)))):
+        problems.add(
+            "nothing-to-quantize",
+            f'"{printable(graph.name)}" has no float inputs or outputs',
+            help="an int8 model compiles as it is, without --quantize",
+        )
+    for op in operators:
+        if not has_int8(op) or not all(map(_is_float, graph.results(op))):
+            problems.add(
+                "unsupported-quantization",
+                f"{op.kind} has no int8 form",
+                op.location,
+                notes=(f"its result is {', '.join(repr(value) for value in graph.results(op))}",),
+                help="nothing stays in float unasked; replace the operator in the model",
+                exit_code=EXIT_UNSUPPORTED,
+            )
+        elif isinstance(op, Weighted) and (op.w.data is None or (op.b is not None and op.b.data is None)):
+            problems.add(
+                "unsupported-quantization",
+                f"{op.kind} has weights or a bias that are not constant",
+                op.location,
+                exit_code=EXIT_UNSUPPORTED,
+            )
+    for value in graph.constants:
+        if value.data is not None and _is_float(value) and not np.isfinite(value.data).all():
+            name = printable(value.name)
+            problems.add("bad-data", f"the constant %{name} has infinite numbers or NaN", help="train the model again")
+    problems.raise_if_any()
+
+
+class _Writer:
+    """Writes the int8 graph, operator by operator."""
+
+    def __init__(self, graph: Graph, quants: Mapping[Value, Quant], scheme: Scheme, per_channel: bool) -> None:
+        self._source = graph
+        self._quants = quants
+        self._scheme = scheme
+        self._per_channel = per_channel
+        self._graph = Graph(graph.name)
+        self._graph.remarks.extend(graph.remarks)
+        self._values: dict[Value, Value] = {}
+        self._constants: dict[tuple[Value, Quant], Value] = {}
+
+    def write(self) -> Quantized:
+        """The whole graph."""
+        for value in self._source.inputs:
+            self._values[value] = self._graph.add_input(value.name, self._int8_type(value))
+        for op in self._source.operators:
+            results = self._source.results(op)
+            new = self._graph.add(self._converted(op), [value.name for value in results])
+            self._values.update(zip(results, new, strict=True))
+        for name, value in self._source.outputs:
+            self._graph.add_output(name, self._operand(value))
+        made = {value: new for value, new in self._values.items() if _is_float(value)}
+        return Quantized(self._graph, made)
+
+    def _int8_type(self, value: Value) -> TensorType:
+        return TensorType(DType.I8, value.type.shape, self._quants[value]) if _is_float(value) else value.type
+
+    def _converted(self, op: Operator) -> Operator:
+        """The int8 operator; one that has no floats stays as it is."""
+        if isinstance(op, Weighted) and _is_float(op.x):
+            return self._weighted(op)
+        (result, *_) = self._source.results(op)
+        if not _is_float(result):
+            return op.with_operands(self._operand)
+        quant = self._quants[result]
+        if isinstance(op, KEEPING):
+            return op.with_operands(self._operand)
+        if isinstance(op, JOINING):
+            return op.with_operands(lambda value: self._operand_as(value, quant, op))
+        return replace(op.with_operands(self._operand), quant=FIXED.get(type(op), quant))
+
+    def _operand(self, value: Value) -> Value:
+        """The int8 value of a float value, as it was quantized; others as they are."""
+        if value.data is None:
+            return self._values[value]
+        if not _is_float(value):
+            if value not in self._values:
+                self._values[value] = self._graph.add_constant(value.data, value.type.quant, value.name)
+            return self._values[value]
+        return self._constant(value, self._quants[value])
+
+    def _operand_as(self, value: Value, quant: Quant, user: Operator) -> Value:
+        """The int8 value of a float value with this very quantization."""
+        if value.data is not None:
+            return self._constant(value, quant)
+        given = self._values[value]
+        if given.type.quant == quant:
+            return given
+        (scaled,) = self._graph.add(Requantize(given, quant=quant, location=user.location), [f"{value.name}/scaled"])
+        return scaled
+
+    def _constant(self, value: Value, quant: Quant) -> Value:
+        """A float constant in int8, once for each quantization."""
+        key = (value, quant)
+        if key not in self._constants and value.data is not None:
+            numbers = quantize(value.data, quant.scale, quant.zero_point).astype(np.int8)
+            self._constants[key] = self._graph.add_constant(numbers, quant, value.name)
+        return self._constants[key]
+
+    def _weighted(self, op: Weighted) -> Operator:
+        """An operator with int8 weights, and an int32 bias in units of the product of both scales."""
+        x, axis = self._values[op.x] if op.x.data is None else self._operand(op.x), CHANNEL_AXES[type(op)]
+        weights, bias = _data(op.w), None if op.b is None else _data(op.b).astype(np.float64)
+        input_scale = self._quants[op.x].scale
+        channels = weights.shape[axis]
+        scales = self._scheme.weights(weights, axis if self._per_channel and channels > 1 else None)
+        if bias is not None:
+            scales = _with_room(self._scheme, scales, bias, input_scale)
+        quant = Quant(tuple(map(float, scales)), (0,) * len(scales), axis if len(scales) > 1 else 0)
+        changes: dict[str, Any] = {"x": x, "quant": self._quants[self._source.result(op)]}
+        changes["w"] = self._graph.add_constant(_symmetric(weights, scales, axis), quant, op.w.name)
+        if bias is not None and op.b is not None:
+            units = input_scale * scales
+            numbers = np.rint(bias / units).astype(np.int32)
+            bias_quant = Quant(tuple(float(np.float32(u)) for u in units), (0,) * len(units))
+            changes["b"] = self._graph.add_constant(numbers, bias_quant, op.b.name)
+        return replace(op, **changes)
+
+
+def _data(value: Value) -> Array:
+    if value.data is None:
+        raise CompileError.of("unsupported-quantization", f"%{printable(value.name)} is not constant")
+    return value.data
+
+
+def _symmetric(weights: Array, scales: Array, axis: int) -> Array:
+    """Weights as int8 numbers of -127..127 for one scale, or one for each slice along an axis."""
+    shape = [1] * weights.ndim
+    if len(scales) > 1:
+        shape[axis] = len(scales)
+    numbers = np.rint(weights.astype(np.float64) / scales.reshape(shape))
+    return np.clip(numbers, -127, 127).astype(np.int8)
+
+
+def _with_room(scheme: Scheme, scales: Array, bias: Array, input_scale: float) -> Array:
+    """The weights' scales, greater where a bias would not fit into `GREATEST_BIAS` times both scales."""
+    if len(scales) == 1:
+        bias = np.abs(bias).max(initial=0.0, keepdims=True)
+    needed = np.abs(bias) / (input_scale * GREATEST_BIAS)
+    return np.array([max(s, scheme.scale(float(n)) if n else 0.0) for s, n in zip(scales, needed, strict=True)])

@@ -1,0 +1,72 @@
+"""Which values of a graph share one scale and zero point, and what these are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from luciole.graph.core import Graph, Operator, Value
+from luciole.ir.quant import Quant
+from luciole.ops.pad import Pad
+from luciole.quantize.observe import Range
+from luciole.quantize.roles import FIXED, JOINING, KEEPING
+from luciole.quantize.schemes import Scheme
+
+
+def choose_quants(
+    graph: Graph, operators: tuple[Operator, ...], ranges: Mapping[Value, Range], scheme: Scheme
+) -> dict[Value, Quant]:
+    """The quantization of each value that has a range, by what `operators`, in order, ask for.
+
+    Values that share numbers get the hull of their ranges, and of what paddings write among them.
+    """
+    groups = _Groups()
+    for op in operators:
+        (result,) = graph.results(op)
+        kind = type(op)
+        if kind in FIXED:
+            groups.fix(result, FIXED[kind])
+        elif kind in KEEPING:
+            groups.join(op.operands[0], result)
+        elif kind in JOINING:
+            for operand in op.operands:
+                # Numbers of a fixed scale are requantized in front of the operator.
+                if groups.fixed(operand) is None:
+                    groups.join(operand, result)
+    hulls: dict[Value, Range] = {}
+    for value, range in ranges.items():
+        root = groups.root(value)
+        hulls[root] = hulls.get(root, Range(0.0, 0.0)).hull(range)
+    for op in operators:
+        if isinstance(op, Pad):
+            root = groups.root(op.x)
+            hulls[root] = hulls[root].hull(Range(op.value, op.value))
+    quants = {root: scheme.activation(*hull) for root, hull in hulls.items()}
+    return {value: groups.fixed(value) or quants[groups.root(value)] for value in ranges}
+
+
+class _Groups:
+    """Disjoint sets of values, some with a fixed quantization."""
+
+    def __init__(self) -> None:
+        self._parents: dict[Value, Value] = {}
+        self._fixed: dict[Value, Quant] = {}
+
+    def root(self, value: Value) -> Value:
+        """The value that stands for the set."""
+        while value in self._parents:
+            value = self._parents[value]
+        return value
+
+    def join(self, first: Value, second: Value) -> None:
+        """Make two sets one; the second has no fixed quantization."""
+        first, second = self.root(first), self.root(second)
+        if first is not second:
+            self._parents[second] = first
+
+    def fix(self, value: Value, quant: Quant) -> None:
+        """Give a set its quantization."""
+        self._fixed[self.root(value)] = quant
+
+    def fixed(self, value: Value) -> Quant | None:
+        """The fixed quantization of a value's set."""
+        return self._fixed.get(self.root(value))

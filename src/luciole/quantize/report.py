@@ -1,0 +1,105 @@
+"""How far an int8 graph is from the float graph it was made of, layer by layer and in answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from luciole.graph.core import Graph, Value
+from luciole.graph.interpret import run_graph
+from luciole.ir.arithmetic import dequantize, quantize
+from luciole.ir.types import Array
+from luciole.quantize.calibrate import Sample
+from luciole.quantize.convert import Quantized
+
+#: A perfect result has no finite ratio; this stands for it, far above what float32 can reach.
+EXACT_DECIBELS = 200.0
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The error of one value against float, with all operators before it in int8 too.
+
+    `signal_to_noise_db` is 10 log10(sum of squares of the reals / sum of squares of the errors); `largest_error` is in
+    reals, `largest_real` the greatest magnitude of the float value. `effective_bits` are those of an ideal quantizer
+    with the same ratio, (ratio - 1.76) / 6.02.
+    """
+
+    name: str
+    kind: str
+    scale: float
+    zero_point: int
+    signal_to_noise_db: float
+    largest_error: float
+    largest_real: float
+
+    @property
+    def effective_bits(self) -> float:
+        """Bits of an ideal quantizer with this ratio of signal to noise."""
+        return (self.signal_to_noise_db - 1.76) / 6.02
+
+
+def quantize_sample(graph: Graph, sample: Sample) -> dict[str, Array]:
+    """A sample of reals as the inputs of the int8 graph."""
+    fed = {}
+    for value in graph.inputs:
+        quant = value.type.quant
+        fed[value.name] = sample[value.name]
+        if quant is not None:
+            fed[value.name] = quantize(sample[value.name], quant.scale, quant.zero_point).astype(np.int8)
+    return fed
+
+
+def layer_errors(
+    graph: Graph, quantized: Quantized, samples: Iterable[Sample], progress: Callable[[int], object] = lambda _: None
+) -> tuple[LayerError, ...]:
+    """The error of each result over some samples, in order; `progress` is told 1 after each sample."""
+    tallies: dict[Value, _Tally] = {value: _Tally() for value in quantized.values if value.producer is not None}
+    originals = {new: value for value, new in quantized.values.items()}
+    for sample in samples:
+        reals: dict[Value, Array] = {}
+
+        def remember(value: Value, array: Array, reals: dict[Value, Array] = reals) -> None:
+            reals[value] = array
+
+        def compare(value: Value, array: Array, reals: dict[Value, Array] = reals) -> None:
+            original, quant = originals.get(value), value.type.quant
+            if original in tallies and quant is not None:
+                tallies[original].add(reals[original], dequantize(array, quant.scale, quant.zero_point))
+
+        run_graph(graph, sample, remember)
+        run_graph(quantized.graph, quantize_sample(quantized.graph, sample), compare)
+        progress(1)
+    return tuple(_layer(quantized.values[value], tally) for value, tally in tallies.items())
+
+
+class _Tally:
+    """Sums over samples."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = self.largest_error = self.largest_real = 0.0
+
+    def add(self, reals: Array, found: Array) -> None:
+        error = np.abs(found.astype(np.float64) - reals)
+        self.signal += float((reals.astype(np.float64) ** 2).sum())
+        self.noise += float((error**2).sum())
+        self.largest_error = max(self.largest_error, float(error.max(initial=0.0)))
+        self.largest_real = max(self.largest_real, float(np.abs(reals).max(initial=0.0)))
+
+    def decibels(self) -> float:
+        """The ratio of signal to noise, within +-`EXACT_DECIBELS`."""
+        if self.noise == 0:
+            return EXACT_DECIBELS
+        if self.signal == 0:
+            return -EXACT_DECIBELS
+        return max(-EXACT_DECIBELS, min(EXACT_DECIBELS, 10 * math.log10(self.signal / self.noise)))
+
+
+def _layer(value: Value, tally: _Tally) -> LayerError:
+    quant, producer = value.type.quant, value.producer
+    scale, zero_point = (quant.scale, quant.zero_point) if quant is not None else (1.0, 0)
+    kind = producer.kind if producer is not None else ""
+    return LayerError(value.name, kind, scale, zero_point, tally.decibels(), tally.largest_error, tally.largest_real)

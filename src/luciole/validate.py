@@ -9,10 +9,10 @@ import numpy as np
 
 from luciole.difference import arrays_agree
 from luciole.errors import CompileError
-from luciole.graph.core import Graph, Value
+from luciole.graph.core import Graph
 from luciole.graph.interpret import run_graph
-from luciole.ir.arithmetic import quantize
-from luciole.ir.types import Array, DType, TensorType
+from luciole.importers.samples import Scaling, feed
+from luciole.ir.types import Array, TensorType
 from luciole.session import Session
 
 #: Samples that are run at a time: an emulator that has to be started anew is started once for all of them.
@@ -20,19 +20,6 @@ BATCH = 32
 
 #: Confusion is counted for at most so many classes.
 _MAXIMUM_CLASSES = 1000
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How stored samples become reals: (x - zero) * scale."""
-
-    scale: float = 1.0
-    zero: float = 0.0
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether stored samples are the reals."""
-        return self.scale == 1.0 and self.zero == 0.0
 
 
 @dataclass(frozen=True)
@@ -59,38 +46,6 @@ class Validation:
     def accuracy(self) -> float | None:
         """Share of right predictions, when there are labels."""
         return None if self.correct is None else self.correct / self.samples
-
-
-def feed(sample: Array, value: Value, scaling: Scaling) -> Array:
-    """One stored sample as the model's input, of which it has the number of elements; its shape does not matter.
-
-    - Without a scaling, samples of the input's own type are taken as they are; uint8 into an int8 input: minus 128.
-    - Into a float input: (x - zero) * scale.
-    - Else the reals (x - zero) * scale are quantized with the input's own scale and zero point; integers need a scaling
-      for that, since nobody else knows what they stand for.
-
-    Raises `CompileError` when the number of elements is another, or the types do not fit.
-    """
-    if sample.size != value.type.elements:
-        expected = list(value.type.shape)
-        raise CompileError.of("bad-data", f"a sample has shape {list(sample.shape)}, the input is {expected}")
-    dtype, shaped, quant = value.type.dtype, sample.reshape(value.type.shape), value.type.quant
-    if shaped.dtype.kind not in "iufb":
-        raise CompileError.of("bad-data", f"samples of {shaped.dtype} are no numbers")
-    if scaling.is_identity and shaped.dtype.name == dtype.numpy.name:
-        return shaped.astype(dtype.numpy)
-    if scaling.is_identity and shaped.dtype == np.uint8 and dtype is DType.I8:
-        return (shaped.astype(np.int16) - 128).astype(np.int8)
-    reals = (shaped.astype(np.float64) - scaling.zero) * scaling.scale
-    if dtype.is_float:
-        return reals.astype(dtype.numpy)
-    if quant is None or quant.is_per_channel or (shaped.dtype.kind != "f" and scaling.is_identity):
-        raise CompileError.of(
-            "bad-data",
-            f"samples of {shaped.dtype} do not fit the input {value.type}",
-            help="--data-scale and --data-zero say which reals they stand for: (x - zero) * scale",
-        )
-    return quantize(reals.astype(np.float32), quant.scale, quant.zero_point, dtype.limits).astype(dtype.numpy)
 
 
 def validate(

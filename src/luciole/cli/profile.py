@@ -8,13 +8,13 @@ from typing import Any
 import click
 import numpy as np
 
-from luciole.cli.files import load_arrays
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.driver import build_bundle, build_program
 from luciole.errors import EXIT_UNSUPPORTED, CompileError
+from luciole.importers.arrays import load_arrays
 from luciole.ir.types import Array
 from luciole.options import Emulator
 from luciole.program.core import Program

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from luciole.cli.files import load_arrays, save_arrays
+from luciole.cli.files import save_arrays
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.driver import build_program
+from luciole.importers.arrays import load_arrays
 from luciole.ir.types import Array
 from luciole.options import RUN_STAGES, Emulator, Stage
 from luciole.report.table import Column, Table

@@ -10,22 +10,22 @@ from typing import Any
 
 import click
 
-from luciole.cli.files import load_arrays
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.difference import Difference, find_first_difference, graphs_agree
 from luciole.driver import build_program, lower_again
-from luciole.errors import EXIT_MISMATCH, CompileError
+from luciole.errors import EXIT_MISMATCH
 from luciole.graph.core import Graph
 from luciole.importers import load_model
+from luciole.importers.samples import Scaling, feed, load_labelled
 from luciole.ir.types import Array
 from luciole.options import Emulator, Stage
 from luciole.program.core import Program
 from luciole.report.table import Cell, Column, Table
 from luciole.session import Session, open_session
-from luciole.validate import Scaling, Validation, feed, validate
+from luciole.validate import Validation, validate
 
 
 @click.command("validate")
@@ -102,25 +102,6 @@ class Cause:
 
     difference: Difference | None
     passes_agree: bool
-
-
-def load_labelled(path: Path, limit: int | None) -> tuple[Array, Array | None]:
-    """Samples and labels. Raises `CompileError` when there are none, or not one label a sample."""
-    arrays = load_arrays(path)
-    samples, labels = arrays.get("x"), arrays.get("y")
-    if samples is None:
-        names = ", ".join(map(str, arrays)) or "none"
-        raise CompileError.of(
-            "bad-data",
-            f'"{path}" has no array `x`; its arrays are {names}',
-            help="labelled data is an .npz with samples `x` and labels `y`",
-        )
-    if samples.ndim < 1 or len(samples) == 0:
-        raise CompileError.of("bad-data", f'"{path}" holds no samples')
-    if labels is not None and (labels.ndim != 1 or len(labels) != len(samples) or labels.dtype.kind not in "iub"):
-        found = f"{labels.dtype}{list(labels.shape)}"
-        raise CompileError.of("bad-data", f"labels `y` are one integer a sample, {len(samples)}; they are {found}")
-    return samples[:limit], None if labels is None else labels[:limit]
 
 
 def _find_difference(

@@ -134,18 +134,19 @@ class _VectorLoop:
     def _check_memory(self) -> None:
         """No turn may read what another one writes: buffers written are not read."""
         roots = pointer_roots(self.printer.kernel.body)
-        written, read = set(), set()
+        written: set[str] = set()
+        read: set[str] = set()
         for stmt in self.loop.body:
             if isinstance(stmt, Store):
                 written.add(stmt.buffer)
             elif isinstance(stmt, Write):
-                written.add(_root(stmt.pointer, roots))
+                written |= _roots(stmt.pointer, roots)
             if isinstance(stmt, Define | Assign | Store | Write):
                 for node in walk_expr(stmt.value):
                     if isinstance(node, Load):
                         read.add(node.buffer)
                     elif isinstance(node, Read):
-                        read.add(_root(node.pointer, roots))
+                        read |= _roots(node.pointer, roots)
         if written & read:
             raise _NotVectorError
 
@@ -394,9 +395,9 @@ class _VectorLoop:
         )
 
 
-def _root(pointer: Expr, roots: PointerRoots) -> str:
-    """The buffer that a pointer points into."""
+def _roots(pointer: Expr, roots: PointerRoots) -> set[str]:
+    """The buffers that a pointer may point into."""
     found = roots_of(pointer, roots)
-    if len(found) != 1:
+    if not found:
         raise _NotVectorError
-    return next(iter(found))
+    return found

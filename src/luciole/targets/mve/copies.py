@@ -28,10 +28,11 @@ def copy(k: LoopBuilder, target: Expr, source: Expr, count: Operand) -> None:
         with k.loop("i", count) as i:
             k.write(place + i, 0, k.read(read + i, 0, DType.I8), DType.I8)
         return
-    words = count // 4
+    size = int(count)
+    words = size // 4
     for offset in range(0, 4 * words, 4):
         k.write(place, offset, k.read(read, offset, DType.I32, 1), DType.I32, 1)
-    for offset in range(4 * words, count):
+    for offset in range(4 * words, size):
         k.write(place, offset, k.read(read, offset, DType.I8), DType.I8)
 
 

@@ -18,6 +18,8 @@ from luciole.targets.mve.requantization import BLOCK_BYTES, LANES, blocks_of, pa
 
 #: Inputs of a vector.
 VECTOR = 16
+#: Runs of at most so many vectors are written out.
+UNROLLED_VECTORS = 4
 #: Bytes of workspace, at its beginning, in which the sums of a block become a vector.
 SCRATCH_BYTES = 4 * LANES
 
@@ -78,11 +80,12 @@ def _block(
         inputs.set(inputs + VECTOR)
 
     vectors, tail = divmod(count, VECTOR)
-    if vectors > 1:
+    if vectors <= UNROLLED_VECTORS:
+        for _ in range(vectors):
+            add(VECTOR)
+    else:
         with k.loop("vector", vectors):
             add(VECTOR)
-    elif vectors:
-        add(VECTOR)
     if tail:
         add(tail)
     scratch = v.workspace.address()

@@ -17,7 +17,7 @@ from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
 from luciole.ops.common import Window
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
-from luciole.ops.weighted import WeightedSum
+from luciole.ops.weighted import WeightedSum, once
 
 #: Windows of up to so many taps are written out whole where they lie inside the input.
 UNROLLED_TAPS = 16
@@ -84,6 +84,7 @@ class DepthwiseConv2d(Operator):
         total = (patches * w[0]).sum(axis=(3, 4), dtype=np.float32)
         return common.float_activation_array(self.activation, total if b is None else total + b).astype(np.float32)
 
+    @once
     def sums(self) -> WeightedSum:
         """The sums over taps, whose zero point can be in the bias where there is no padding."""
         folds = not self.window.has_padding

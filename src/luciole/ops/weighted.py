@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +19,22 @@ from luciole.ops.common import Requantizer
 
 #: requantize(4 * v) with this multiplier is v, for every integer v of few bits.
 _QUARTER = Multiplier(1 << 30, -1)
+
+
+Op = TypeVar("Op", bound=Operator)
+
+
+def once(method: Callable[[Op], WeightedSum]) -> Callable[[Op], WeightedSum]:
+    """Decorate a method without arguments of an operator: computed once, since operators are immutable."""
+
+    @wraps(method)
+    def remembered(op: Op) -> WeightedSum:
+        known: WeightedSum | None = op.__dict__.get("_sums")
+        if known is None:
+            known = op.__dict__["_sums"] = method(op)
+        return known
+
+    return remembered
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ def assemble(run: Compilation, program: Program) -> Bundle:
 
 def build_program(run: Compilation) -> Program:
     """All stages up to a program whose kernels are ready to be printed."""
-    graph = run("import", load_model, run.source)
+    graph = run("import", load_model, run.source, dict(run.options.dims))
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
     program = run("lower", lower_ordered, graph, run.target, run.lowering)
     program = run("plan", plan_memory, program)

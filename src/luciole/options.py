@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypedDict, get_args
 
@@ -42,6 +43,7 @@ class OptionKeywords(TypedDict, total=False):
     use_recipes: bool
     keep_all_channels: bool
     weights: WeightsFormat
+    dims: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Options:
     keep_all_channels: bool = False
     #: How C source has weights above 100 KB: as an array, or as a binary file that the assembler includes.
     weights: WeightsFormat = "array"
+    #: A number for each named size of an ONNX model's inputs.
+    dims: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("emit", self.emit, EMITS)
@@ -79,6 +83,10 @@ class Options:
         for flag in fields(self):
             if isinstance(flag.default, bool) and not isinstance(getattr(self, flag.name), bool):
                 raise CompileError.of("bad-option", f"{flag.name} is on or off, not {getattr(self, flag.name)!r}")
+        for name, size in self.dims:
+            if not isinstance(name, str) or not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise CompileError.of("bad-option", f"--dim must give a name a positive number, not {name!r} {size!r}")
+        object.__setattr__(self, "dims", tuple(sorted((name, size) for name, size in self.dims)))
         for option, limit in (("max-ram", self.max_ram), ("max-flash", self.max_flash)):
             if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
                 raise CompileError.of("bad-option", f"--{option} must be a number of bytes, not {limit!r}")
@@ -86,8 +94,10 @@ class Options:
     def differing(self) -> tuple[tuple[str, str | int | bool | None], ...]:
         """The options that are not as they are by default, by name; the target and the model's name apart."""
         plain = Options()
-        names = [f.name for f in fields(self) if f.name not in ("target", "name")]
-        return tuple((n, getattr(self, n)) for n in names if getattr(self, n) != getattr(plain, n))
+        names = [f.name for f in fields(self) if f.name not in ("target", "name", "dims")]
+        given = [(n, getattr(self, n)) for n in names if getattr(self, n) != getattr(plain, n)]
+        bound = ", ".join(f"{name}={size}" for name, size in self.dims)
+        return (*given, ("dims", bound)) if bound else tuple(given)
 
 
 def check_choice(option: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -105,6 +115,14 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2].upper()]
 
 
+def parse_dim(text: str) -> tuple[str, int]:
+    """A name and its number from `batch=1`. Raises `CompileError` for other texts."""
+    name, _, size = text.rpartition("=")
+    if not name or not re.fullmatch(r"[1-9]\d{0,8}", size, re.ASCII):
+        raise CompileError.of("bad-option", f'"{text}" gives no size a number', help="write batch=1")
+    return name, int(size)
+
+
 def make_options(target: str, given: OptionKeywords) -> Options:
     """Options from keywords; sizes may be text such as `64K`. Raises `CompileError` that names the unknown ones."""
     known = [f.name for f in fields(Options)]
@@ -112,4 +130,5 @@ def make_options(target: str, given: OptionKeywords) -> Options:
         problem = f"unknown option{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
         raise CompileError.of("bad-option", problem, help=f"options are {', '.join(known)}")
     sizes = {key: parse_size(size) for key in ("max_ram", "max_flash") if isinstance(size := given.get(key), str)}
-    return replace(Options(target), **{**given, **sizes})  # type: ignore[arg-type]  # texts were replaced by sizes
+    dims = {"dims": tuple(given["dims"].items())} if isinstance(given.get("dims"), Mapping) else {}
+    return replace(Options(target), **{**given, **sizes, **dims})  # type: ignore[arg-type]  # texts were replaced by sizes

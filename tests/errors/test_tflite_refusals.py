@@ -40,18 +40,18 @@ def relu(*tensors: TensorSpec) -> ModelSpec:
 def test_text_file(tmp_path: Path) -> None:
     assert refusal(b"import tensorflow as tf\n" * 50, tmp_path) == (
         "error[not-a-model]: not a model: bytes 4 to 8 are not TFL3 as in TFLite files, "
-        "and the name does not end in .graph\n"
+        "and the name ends in neither .onnx nor .graph\n"
         "  --> model.tflite\n"
-        "  help: give a .tflite file, or Luciole's own .graph text",
+        "  help: give a .tflite or .onnx file, or Luciole's own .graph text",
         1,
     )
 
 
-def test_onnx_file(tmp_path: Path) -> None:
-    assert refusal(b"\x08\x07\x12\x04onnx", tmp_path, "model.onnx") == (
-        "error[unsupported-format]: models of type .onnx cannot be imported\n"
-        "  --> model.onnx\n"
-        "  help: convert the model to .tflite",
+def test_keras_file(tmp_path: Path) -> None:
+    assert refusal(b"\x89HDF\r\n\x1a\n", tmp_path, "model.keras") == (
+        "error[unsupported-format]: models of type .keras cannot be imported\n"
+        "  --> model.keras\n"
+        "  help: convert the model to .tflite or .onnx",
         2,
     )
 

@@ -10,7 +10,7 @@ import click
 
 from luciole.compilation import STAGES
 from luciole.errors import CompileError
-from luciole.options import BUNDLE_APIS, EMITS, WEIGHTS_FORMATS, Options, parse_size
+from luciole.options import BUNDLE_APIS, EMITS, WEIGHTS_FORMATS, Options, parse_dim, parse_size
 from luciole.passes.manager import DeveloperOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,6 +25,20 @@ class SizeType(click.ParamType[int]):
         """The number of bytes that a text stands for."""
         try:
             return value if isinstance(value, int) else parse_size(str(value))
+        except CompileError as error:
+            (problem,) = error.diagnostics
+            self.fail(f"{problem.message}; {problem.help}", param, ctx)
+
+
+class DimType(click.ParamType[tuple[str, int]]):
+    """A named size and its number, as `batch=1`."""
+
+    name = "dim"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """The name and the number that a text stands for."""
+        try:
+            return value if isinstance(value, tuple) else parse_dim(str(value))
         except CompileError as error:
             (problem,) = error.diagnostics
             self.fail(f"{problem.message}; {problem.help}", param, ctx)
@@ -50,6 +64,9 @@ _COMPILE_OPTIONS = [
     ),
     click.option("--keep-all-channels", is_flag=True, help="Keep channels that are constant or never read."),
     click.option("--generic-kernels", is_flag=True, help="Use no hand-scheduled kernels."),
+    click.option(
+        "--dim", "dims", type=DimType(), multiple=True, metavar="NAME=N", help="Number for a named size (ONNX inputs)."
+    ),
 ]
 
 _DEVELOPER_OPTIONS = [
@@ -107,6 +124,7 @@ def options_of(given: dict[str, Any]) -> Options:
         use_recipes=not given["generic_kernels"],
         keep_all_channels=given["keep_all_channels"],
         weights=given["weights"],
+        dims=given["dims"],
     )
 
 

@@ -148,7 +148,8 @@ def _decided_options(stage: str) -> dict[str, str]:
 def _options_behind(stage: str, options: Options, origin: Origin) -> Options:
     """The options with those that acted before as they were then; asking for others now is an error."""
     decided, given = _decided_options(stage), {name for name, _ in options.differing()}
-    if late := [flag for name, flag in decided.items() if name in given]:
+    flags = {"dims": "--dim", **decided}  # sizes that were bound are in the text already
+    if late := [flag for name, flag in flags.items() if name in given]:
         raise CompileError.of(
             "bad-option",
             f"{', '.join(late)} comes too late: stage {stage} is done",

@@ -205,3 +205,7 @@ class ImportRules:
 
 #: Rules for TensorFlow Lite; kinds are the names of its built-in operators, attributes those of its options tables.
 tflite = ImportRules("TFLite")
+
+#: Rules for ONNX; kinds are names of its operators in their newest form (see `importers.onnx.upgrade`). Shapes are not
+#: stated by these files, so a node has no `output_types`.
+onnx = ImportRules("ONNX")

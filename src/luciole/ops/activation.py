@@ -12,14 +12,14 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import fixed_point
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel import elementary
-from luciole.kernel.core import Expr, clamp, maximum, select
+from luciole.kernel.core import Expr, clamp, maximum, minimum, select
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.ops import common
 
@@ -215,3 +215,76 @@ def _import_tanh(node: ForeignNode, g: GraphBuilder) -> Value:
 def _import_leaky_relu(node: ForeignNode, g: GraphBuilder) -> Value:
     alpha, quant = node.number("alpha"), node.output_type.quant
     return g.add(LeakyRelu(node.input(0), alpha=alpha, quant=quant, location=node.location), node.name)
+
+
+@operator("clamp")
+class Clamp(UnaryOperator):
+    """y = min(max(x, low), high); `low` for a NaN. f32 only; infinite limits do not limit."""
+
+    low: float
+    high: float
+
+    def infer(self) -> TensorType:
+        if self.x.type.dtype is not DType.F32:
+            raise self.error("x must be f32", "unsupported-types")
+        if np.isnan(self.low) or np.isnan(self.high):
+            raise self.error("limits must be numbers")
+        return super().infer()
+
+    def float_array(self, x: Array) -> Array:
+        low, high = np.float32(self.low), np.float32(self.high)
+        above = np.where(x > low, x, low)
+        return np.where(above < high, above, high)
+
+    def float_element(self, x: Expr) -> Expr:
+        above = x if self.low == -np.inf else maximum(x, self.low)
+        return above if self.high == np.inf else minimum(above, self.high)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 30, low=-4, high=4), -1.25, 2.5)
+        yield cls(s.f32(9, low=-4, high=4), -np.inf, 0.1)
+        yield cls(s.f32_values(np.inf, -np.inf, 1.0, 3e38), 0.5, np.inf)
+        yield cls(s.f32_values(0.0, 1.0, 2.0), 1.5, -1.5)
+
+
+def _import_onnx_unary(node: ForeignNode, g: GraphBuilder, kind: type[UnaryOperator]) -> Value:
+    return g.add(kind(node.input(0), location=node.location), node.name)
+
+
+@onnx("Relu")
+def _import_onnx_relu(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_onnx_unary(node, g, Relu)
+
+
+@onnx("Sigmoid")
+def _import_onnx_sigmoid(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_onnx_unary(node, g, Logistic)
+
+
+@onnx("Tanh")
+def _import_onnx_tanh(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_onnx_unary(node, g, Tanh)
+
+
+@onnx("LeakyRelu")
+def _import_onnx_leaky_relu(node: ForeignNode, g: GraphBuilder) -> Value:
+    return g.add(LeakyRelu(node.input(0), alpha=node.number("alpha", 0.01), location=node.location), node.name)
+
+
+@onnx("Clip")
+def _import_onnx_clip(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The second and third operand are constants of one number, either may be left out."""
+    x = node.input(0)
+    limits = []
+    for index, default in ((1, -np.inf), (2, np.inf)):
+        data = node.constant(index) if node.optional(index) is not None else np.array(default, np.float32)
+        if data.size != 1:
+            raise node.error(f"operand {index} of Clip has {data.size} elements; it must have one")
+        limits.append(float(data.item()))
+    low, high = limits
+    if (low, high) == (0.0, 6.0):
+        return g.add(Relu6(x, location=node.location), node.name)
+    if low == 0.0 and high >= np.finfo(np.float32).max:
+        return g.add(Relu(x, location=node.location), node.name)
+    return g.add(Clamp(x, low, high, location=node.location), node.name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, View
@@ -80,5 +80,13 @@ def _import_concatenation(node: ForeignNode, g: GraphBuilder) -> Value:
             help="quantize again, so that all of them get the scale and zero point of the result",
             code="unsupported-quantization",
         )
+    axis = axis_of(node, node.integer("axis"), node.input(0).type.rank)
+    return g.add(Concat(xs, axis, location=node.location), node.name)
+
+
+@onnx("Concat")
+def _import_onnx_concat(node: ForeignNode, g: GraphBuilder) -> Value:
+    """All operands are joined."""
+    xs = tuple(node.input(i) for i in range(len(node.inputs)))
     axis = axis_of(node, node.integer("axis"), node.input(0).type.rank)
     return g.add(Concat(xs, axis, location=node.location), node.name)

@@ -8,7 +8,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -16,8 +16,11 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
+from luciole.ops.concat import Concat
+from luciole.ops.depthwise import DepthwiseConv2d
+from luciole.ops.onnx_options import grouped, onnx_convolution
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
-from luciole.ops.weighted import WeightedSum
+from luciole.ops.weighted import WeightedSum, once
 
 
 @operator("conv2d")
@@ -73,6 +76,7 @@ class Conv2d(Operator):
         total = patches.reshape(*patches.shape[:3], -1) @ w.reshape(channels, -1).T
         return common.float_activation_array(self.activation, total if b is None else total + b).astype(np.float32)
 
+    @once
     def sums(self) -> WeightedSum:
         """The sums over taps and channels, whose zero point can be in the bias where there is no padding."""
         folds = not self.window.has_padding
@@ -190,3 +194,20 @@ def _import_conv_2d(node: ForeignNode, g: GraphBuilder) -> Value:
         location=node.location,
     )
     return g.add(op, node.name)
+
+
+@onnx("Conv")
+def _import_onnx_conv(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x, w [OC, IC / groups, K...] and perhaps b, channels first; one or two spatial dimensions.
+
+    One channel a group is `depthwise_conv2d`; other groups are a convolution each, of a slice of the channels.
+    """
+    conv = onnx_convolution(node, g)
+    if conv.groups == 1:
+        weights = conv.weights(g, (0, 2, 3, 1))
+        return conv.finish(g, g.add(Conv2d(conv.x, weights, conv.b, **conv.geometry), f"{node.name}/nhwc"))
+    if conv.group_channels == 1:
+        weights = conv.weights(g, (1, 2, 3, 0))
+        return conv.finish(g, g.add(DepthwiseConv2d(conv.x, weights, conv.b, **conv.geometry), f"{node.name}/nhwc"))
+    parts = [g.add(Conv2d(x, w, b, **conv.geometry)) for x, w, b in grouped(conv, g)]
+    return conv.finish(g, g.add(Concat(tuple(parts), 3, location=node.location), f"{node.name}/nhwc"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import ADDITION_LEFT_SHIFT, Multiplier, Rounding
@@ -191,3 +191,90 @@ def _import_sub(node: ForeignNode, g: GraphBuilder) -> Value:
 @tflite("MUL")
 def _import_mul(node: ForeignNode, g: GraphBuilder) -> Value:
     return _import_binary(node, g, Mul)
+
+
+@operator("div")
+class Div(BinaryOperator):
+    """y = act(a / b), with numpy's broadcasting; f32 only. Division by zero gives infinities and NaNs."""
+
+    def infer(self) -> TensorType:
+        if self.a.type.dtype is not DType.F32:
+            raise self.error("a and b must both be f32", "unsupported-types")
+        return super().infer()
+
+    def compute(self, a: Array, b: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.asarray(common.float_activation_array(self.activation, a / b), np.float32)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        a, b = operands
+        return common.float_activation(self.activation, a / b)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32(2, 3, 4, low=-8, high=8), s.f32(3, 1, low=0.25, high=4), activation="relu_n1_to_1")
+        yield cls(s.f32_values(1.0, -1.0, 0.0, np.inf, 3e38), s.f32_values(0.0, -0.0, 0.0, np.inf, 1e-5))
+
+
+def _import_onnx_binary(node: ForeignNode, g: GraphBuilder, kind: type[BinaryOperator]) -> Value:
+    return g.add(kind(node.input(0), node.input(1), location=node.location), node.name)
+
+
+@onnx("Add")
+def _import_onnx_add(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_onnx_binary(node, g, Add)
+
+
+@onnx("Sub")
+def _import_onnx_sub(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_onnx_binary(node, g, Sub)
+
+
+@onnx("Mul")
+def _import_onnx_mul(node: ForeignNode, g: GraphBuilder) -> Value:
+    return _import_onnx_binary(node, g, Mul)
+
+
+@onnx("Div")
+def _import_onnx_div(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Of floats; integers are divided at compile time only."""
+    return _import_onnx_binary(node, g, Div)
+
+
+@onnx("Sum")
+def _import_onnx_sum(node: ForeignNode, g: GraphBuilder) -> Value:
+    """One operand after the other is added."""
+    total = node.input(0)
+    for index in range(1, len(node.inputs)):
+        total = g.add(Add(total, node.input(index), location=node.location), node.name)
+    return total
+
+
+@onnx("BatchNormalization")
+def _import_batch_normalization(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x and constants of a number for each channel: scale, bias, mean, variance.
+
+    (x - mean) / sqrt(variance + epsilon) * scale + bias is a product and a sum with constants.
+    """
+    x = node.input(0)
+    if node.integer("training_mode", 0) or any(node.output_names[1:]):
+        raise node.unsupported("BatchNormalization that trains", help="export the model for inference")
+    if node.integer("spatial", 1) != 1:
+        raise node.unsupported("BatchNormalization with spatial 0 is not supported")
+    if x.type.rank < 2:
+        raise node.error(f"BatchNormalization of {x.type}, which has no channels")
+    channels = x.type.shape[1]
+    scale, bias, mean, variance = (node.constant(index).astype(np.float64) for index in range(1, 5))
+    if any(array.shape != (channels,) for array in (scale, bias, mean, variance)):
+        raise node.error(f"BatchNormalization of {channels} channels needs {channels} numbers in each operand")
+    deviation = variance + node.number("epsilon", 1e-5)
+    if not np.all(deviation > 0):
+        raise node.error("BatchNormalization of a variance that is not positive")
+    factor = scale / np.sqrt(deviation)
+    shape = (channels, *(1,) * (x.type.rank - 2))
+
+    def constant(values: Array, what: str) -> Value:
+        return g.constant(values.astype(np.float32).reshape(shape), name=f"{node.name}/{what}")
+
+    scaled = g.add(Mul(x, constant(factor, "factor"), location=node.location), f"{node.name}/scaled")
+    return g.add(Add(scaled, constant(bias - mean * factor, "offset"), location=node.location), node.name)

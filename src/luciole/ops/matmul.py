@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
@@ -17,9 +17,11 @@ from luciole.ir.types import Array, DType, Shape, TensorType, broadcast_shapes
 from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
 from luciole.ops.common import Requantizer
+from luciole.ops.elementwise import Add, Mul
+from luciole.ops.onnx_options import permuted, reshaped
 from luciole.ops.reshape import Reshape
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank
-from luciole.ops.weighted import WeightedSum
+from luciole.ops.weighted import WeightedSum, once
 
 
 @operator("fully_connected")
@@ -57,6 +59,7 @@ class FullyConnected(Operator):
         product = x @ w.T
         return common.float_activation_array(self.activation, product if b is None else product + b).astype(np.float32)
 
+    @once
     def sums(self) -> WeightedSum:
         """The sums of products; the zero point of x is in the bias."""
         return WeightedSum(self, self.x, self.w, self.b, 0, self.activation, self.rounding, True)
@@ -192,3 +195,59 @@ def _import_fully_connected(node: ForeignNode, g: GraphBuilder) -> Value:
         location=node.location,
     )
     return g.add(op, node.name)
+
+
+@onnx("Gemm")
+def _import_gemm(node: ForeignNode, g: GraphBuilder) -> Value:
+    """alpha * a @ b + beta * c, with a and b transposed where `transA` and `transB` say so.
+
+    A constant b is the weights of `fully_connected`, and takes alpha; a constant c of a row is its bias.
+    """
+    a, b, c = input_of_rank(node, 0, 2), input_of_rank(node, 1, 2), node.optional(2)
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    if node.integer("transA", 0):
+        a = permuted(node, g, a, (1, 0))
+    if b.data is None:
+        if node.integer("transB", 0):
+            b = permuted(node, g, b, (1, 0))
+        product = g.add(MatMul(a, b, location=node.location), f"{node.name}/product")
+        return _plus(node, g, _scaled(node, g, product, alpha), c, beta)
+    weights = b.data if node.integer("transB", 0) else b.data.T
+    w = g.constant(np.ascontiguousarray(weights * np.float32(alpha)).astype(weights.dtype), name=b.name)
+    if c is None or c.data is None or c.data.size not in (1, weights.shape[0]) or c.data.size != c.type.shape[-1:][0]:
+        product = g.add(FullyConnected(a, w, location=node.location), f"{node.name}/product")
+        return _plus(node, g, product, c, beta)
+    bias = np.broadcast_to((c.data * np.float32(beta)).astype(c.data.dtype).reshape(-1), weights.shape[:1])
+    return g.add(FullyConnected(a, w, g.constant(bias.copy(), name=c.name), location=node.location), node.name)
+
+
+def _scaled(node: ForeignNode, g: GraphBuilder, x: Value, factor: float) -> Value:
+    """x * factor"""
+    if factor == 1.0:
+        return x
+    if x.data is not None:
+        return g.constant((x.data * np.float32(factor)).astype(x.data.dtype), name=x.name)
+    return g.add(Mul(x, g.constant(np.array(factor, np.float32)), location=node.location), f"{node.name}/scaled")
+
+
+def _plus(node: ForeignNode, g: GraphBuilder, x: Value, c: Value | None, beta: float) -> Value:
+    """x + beta * c"""
+    if c is None or beta == 0.0:
+        return x
+    return g.add(Add(x, _scaled(node, g, c, beta), location=node.location), node.name)
+
+
+@onnx("MatMul")
+def _import_onnx_matmul(node: ForeignNode, g: GraphBuilder) -> Value:
+    """As numpy's matmul. A constant matrix on the right is the weights of `fully_connected`."""
+    a, b = node.input(0), node.input(1)
+    if not a.type.rank or not b.type.rank:
+        raise node.error("MatMul of a scalar")
+    if b.data is not None and b.type.rank == 2:
+        w = g.constant(np.ascontiguousarray(b.data.T), name=b.name)
+        return g.add(FullyConnected(a, w, location=node.location), node.name)
+    left = a if a.type.rank > 1 else reshaped(node, g, a, (1, *a.type.shape))
+    right = b if b.type.rank > 1 else reshaped(node, g, b, (*b.type.shape, 1))
+    y = g.add(MatMul(left, right, location=node.location), node.name)
+    shape = y.type.shape[:-2] + y.type.shape[-2:-1] * (a.type.rank > 1) + y.type.shape[-1:] * (b.type.rank > 1)
+    return y if shape == y.type.shape else reshaped(node, g, y, shape)

@@ -9,13 +9,14 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
-from luciole.ir.types import Array, DType, Shape, TensorType
+from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Constant, Expr, Operand
 from luciole.ops import common
+from luciole.ops.tflite_options import axis_of
 
 
 @operator("pad")
@@ -133,3 +134,26 @@ def _import_constant_pad(node: ForeignNode, g: GraphBuilder) -> Value:
     if not np.isfinite(np.float32(value)):
         raise node.unsupported(f"PADV2 by {value} is not supported")
     return _import_pad(node, g, value)
+
+
+@onnx("Pad")
+def _import_onnx_pad(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x, all widths before and then all after, and perhaps the number and the axes that widths are of."""
+    node.choice("mode", {"constant": "constant"}, "constant")
+    x, widths = node.input(0), node.constant_integers(1)
+    rank = x.type.rank
+    given = node.constant_integers(3) if node.optional(3) is not None else tuple(range(rank))
+    axes = tuple(axis_of(node, axis, rank) for axis in given)
+    if len(set(axes)) != len(axes) or len(widths) != 2 * len(axes):
+        raise node.error(f"Pad of axes {list(axes)} of {x.type} by {len(widths)} widths")
+    if min(widths, default=0) < 0:
+        raise node.unsupported("Pad by negative widths is not supported", help="use Slice")
+    fill = node.constant(2) if node.optional(2) is not None else np.zeros((), np.float32)
+    if fill.size != 1 or not np.isfinite(fill.item()):
+        raise node.unsupported("Pad by anything but one finite number is not supported")
+    before, after = [0] * rank, [0] * rank
+    for position, axis in enumerate(axes):
+        before[axis], after[axis] = widths[position], widths[len(axes) + position]
+    if math.prod(b + n + a for b, n, a in zip(before, x.type.shape, after, strict=True)) > MAXIMUM_ELEMENTS:
+        raise node.unsupported(f"Pad of {x.type} gives too many elements", code="too-large")
+    return g.add(Pad(x, tuple(before), tuple(after), float(fill.item()), location=node.location), node.name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -19,6 +19,8 @@ from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
 from luciole.kernel.intrinsics import average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
+from luciole.ops.onnx_options import channels_first, channels_last, onnx_window
+from luciole.ops.pad import Pad
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
 _LEAST_FLOAT = float(np.finfo(np.float32).min)
@@ -224,3 +226,45 @@ def _import_average_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
 @tflite("MAX_POOL_2D")
 def _import_max_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
     return _import_pool(node, g, MaxPool2d)
+
+
+@onnx("MaxPool")
+def _import_onnx_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Channels first, one or two spatial dimensions. The second result, the positions, is not supported."""
+    if any(node.output_names[1:]):
+        raise node.unsupported("MaxPool with indices as a second result is not supported")
+    if node.integer("storage_order", 0):
+        raise node.unsupported("MaxPool with storage_order 1 is not supported")
+    return _import_onnx_pool(node, g, MaxPool2d)
+
+
+@onnx("AveragePool")
+def _import_onnx_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Channels first, one or two spatial dimensions. Where padding counts, it is added as a border before."""
+    return _import_onnx_pool(node, g, AveragePool2d)
+
+
+def _import_onnx_pool(node: ForeignNode, g: GraphBuilder, kind: type[Pool]) -> Value:
+    operand = node.input(0)
+    x = channels_last(node, g, operand)
+    taps, excess = onnx_window(node, operand, x, node.integers("kernel_shape"))
+    if taps.dilations != (1, 1):
+        raise node.unsupported(f"{node.kind} with dilations {list(taps.dilations)} is not supported")
+    pads = taps.pads
+    if kind is AveragePool2d and node.integer("count_include_pad", 0) and any(pads):
+        if any(excess):
+            raise node.unsupported("AveragePool with ceil_mode and count_include_pad beyond the padding")
+        x = g.add(Pad(x, (0, *pads[:2], 0), (0, *pads[2:], 0), location=node.location), f"{node.name}/border")
+        pads = (0, 0, 0, 0)
+    pads = (pads[0], pads[1], pads[2] + excess[0], pads[3] + excess[1])
+    y = g.add(kind(x, taps.kernel, strides=taps.strides, pads=pads, location=node.location), f"{node.name}/nhwc")
+    return channels_first(node, g, y, operand.type.rank)
+
+
+@onnx("GlobalMaxPool")
+def _import_global_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The maximum over all spatial dimensions, one or two."""
+    operand = node.input(0)
+    x = channels_last(node, g, operand)
+    size = (x.type.shape[1], x.type.shape[2])
+    return channels_first(node, g, g.add(MaxPool2d(x, size, location=node.location)), operand.type.rank)

@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
@@ -116,3 +116,24 @@ def _import_mean(node: ForeignNode, g: GraphBuilder) -> Value:
     axes = tuple(sorted({axis_of(node, axis, x.type.rank) for axis in node.constant_integers(1)}))
     keep_dims, quant = node.boolean("keep_dims", False), node.output_type.quant
     return g.add(Mean(x, axes, keep_dims=keep_dims, quant=quant, location=node.location), node.name)
+
+
+@onnx("ReduceMean")
+def _import_reduce_mean(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The second operand holds the axes; without it all of them, or none where `noop_with_empty_axes`."""
+    x = node.input(0)
+    axes = node.constant_integers(1) if node.optional(1) is not None else ()
+    if not axes and node.integer("noop_with_empty_axes", 0):
+        return x
+    chosen = tuple(sorted({axis_of(node, axis, x.type.rank) for axis in axes})) or tuple(range(x.type.rank))
+    keep_dims = bool(node.integer("keepdims", 1))
+    return g.add(Mean(x, chosen, keep_dims=keep_dims, location=node.location), node.name)
+
+
+@onnx("GlobalAveragePool")
+def _import_global_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The mean over all axes but batch and channels, which stay with size one."""
+    x = node.input(0)
+    if x.type.rank < 3:
+        raise node.error(f"GlobalAveragePool of {x.type}, which has no spatial dimensions")
+    return g.add(Mean(x, tuple(range(2, x.type.rank)), keep_dims=True, location=node.location), node.name)

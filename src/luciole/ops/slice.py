@@ -8,12 +8,13 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
 from luciole.ops.reshape import Reshape
+from luciole.ops.tflite_options import axis_of
 
 
 @operator("slice")
@@ -108,3 +109,76 @@ def _import_strided_slice(node: ForeignNode, g: GraphBuilder) -> Value:
         return g.add(y, node.name)
     shape = tuple(len(r) for r, is_kept in zip(ranges, kept, strict=True) if is_kept)
     return g.add(Reshape(g.add(y, f"{node.name}/slice"), shape, location=node.location), node.name)
+
+
+def _axes(node: ForeignNode, index: int, rank: int, count: int) -> tuple[int, ...]:
+    """The axes that operand `index` names, or the first ones. Raises `CompileError` when one is named twice."""
+    given = node.constant_integers(index) if node.optional(index) is not None else tuple(range(count))
+    axes = tuple(axis_of(node, axis, rank) for axis in given)
+    if len(set(axes)) != len(axes) or len(axes) != count:
+        raise node.error(f"{node.kind} of {count} axes is given {list(given)}")
+    return axes
+
+
+@onnx("Slice")
+def _import_onnx_slice(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x, starts, ends and perhaps axes and steps, with the meaning that Python's slices have."""
+    x = node.input(0)
+    starts, ends = node.constant_integers(1), node.constant_integers(2)
+    steps = node.constant_integers(4) if node.optional(4) is not None else (1,) * len(starts)
+    axes = _axes(node, 3, x.type.rank, len(starts))
+    if not len(starts) == len(ends) == len(steps) or 0 in steps:
+        raise node.error(f"Slice of {x.type} by {len(starts)} starts, {len(ends)} ends and steps {list(steps)}")
+    ranges = [range(size) for size in x.type.shape]
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        ranges[axis] = ranges[axis][start:end:step]
+    if any(not r for r in ranges):
+        raise node.unsupported("Slice takes nothing, so its result has no elements", code="unsupported-empty")
+    return g.add(_slice_of(node, x, ranges), node.name)
+
+
+def _slice_of(node: ForeignNode, x: Value, ranges: list[range]) -> Slice:
+    """The elements of x at the positions that ranges give along each axis."""
+    begin, size = tuple(r.start for r in ranges), tuple(len(r) for r in ranges)
+    return Slice(x, begin, size, tuple(r.step for r in ranges), location=node.location)
+
+
+@onnx("Split")
+def _import_onnx_split(node: ForeignNode, g: GraphBuilder) -> tuple[Value, ...]:
+    """The second operand holds the sizes; without it parts are equal, the last one smaller where `num_outputs`."""
+    x, count = node.input(0), len(node.output_names)
+    axis = axis_of(node, node.integer("axis", 0), x.type.rank)
+    size = x.type.shape[axis]
+    if node.optional(1) is not None:
+        sizes = node.constant_integers(1)
+    else:
+        if node.integer("num_outputs", count) != count or (size % count and "num_outputs" not in node.attributes):
+            raise node.error(f"Split of {x.type} along axis {axis} into {count} equal parts")
+        part = -(-size // count)
+        sizes = (*(part,) * (count - 1), size - part * (count - 1))
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 1:
+        raise node.error(f"Split of {x.type} along axis {axis} into parts of {list(sizes)}")
+    results, begin = [], 0
+    for name, length in zip(node.output_names, sizes, strict=True):
+        ranges = [range(n) for n in x.type.shape]
+        ranges[axis] = range(begin, begin + length)
+        results.append(g.add(_slice_of(node, x, ranges), name))
+        begin += length
+    return tuple(results)
+
+
+@onnx("Gather")
+def _import_onnx_gather(node: ForeignNode, g: GraphBuilder) -> Value:
+    """One constant index along `axis`, which a scalar index drops."""
+    x, indices = node.input(0), node.constant_integers(1)
+    if len(indices) != 1:
+        raise node.unsupported("Gather of several elements is supported at compile time only")
+    axis = axis_of(node, node.integer("axis", 0), x.type.rank)
+    size = x.type.shape[axis]
+    if not -size <= indices[0] < size:
+        raise node.error(f"Gather takes element {indices[0]} along axis {axis} of {x.type}")
+    ranges = [range(n) for n in x.type.shape]
+    ranges[axis] = range(indices[0] % size, indices[0] % size + 1)
+    y = g.add(_slice_of(node, x, ranges), f"{node.name}/slice")
+    shape = (*x.type.shape[:axis], *node.input(1).type.shape, *x.type.shape[axis + 1 :])
+    return g.add(Reshape(y, shape, location=node.location), node.name)

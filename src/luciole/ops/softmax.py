@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import fixed_point
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -19,6 +19,8 @@ from luciole.kernel.elementary import exp
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.kernel.intrinsics import high_multiply, leading_zeros, reciprocal_of_one_plus, rounding_shift_right
 from luciole.ops import common
+from luciole.ops.onnx_options import permuted, reshaped
+from luciole.ops.tflite_options import axis_of
 
 #: Rows of this many elements may have a sum whose reciprocal needs a shift above 31.
 _LONG_ROW = 512
@@ -133,3 +135,21 @@ def _import_softmax(node: ForeignNode, g: GraphBuilder) -> Value:
     """Along the last axis; beta, which the file always gives, multiplies the operand."""
     x, beta, quant = node.input(0), node.number("beta"), node.output_type.quant
     return g.add(Softmax(x, beta=beta, quant=quant, location=node.location), node.name)
+
+
+@onnx("Softmax")
+def _import_onnx_softmax(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Along `axis`; with `is_flattened`, the meaning before opset 13, along all axes from there on together."""
+    x = node.input(0)
+    shape = x.type.shape
+    if not shape:
+        raise node.error("Softmax of a scalar")
+    axis = axis_of(node, node.integer("axis", -1), len(shape))
+    if axis == len(shape) - 1:
+        return g.add(Softmax(x, location=node.location), node.name)
+    if node.integer("is_flattened", 0):
+        rows = reshaped(node, g, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+        return reshaped(node, g, g.add(Softmax(rows, location=node.location)), shape)
+    order = (*range(axis), *range(axis + 1, len(shape)), axis)
+    y = g.add(Softmax(permuted(node, g, x, order), location=node.location), f"{node.name}/last")
+    return permuted(node, g, y, tuple(order.index(i) for i in range(len(shape))), node.name)

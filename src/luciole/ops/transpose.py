@@ -8,7 +8,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, tflite
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, Shape, TensorType
@@ -80,4 +80,14 @@ def _import_transpose(node: ForeignNode, g: GraphBuilder) -> Value:
     """The second operand is the permutation."""
     x = node.input(0)
     permutation = tuple(axis_of(node, axis, x.type.rank) for axis in node.constant_integers(1))
+    return g.add(Transpose(x, permutation, location=node.location), node.name)
+
+
+@onnx("Transpose")
+def _import_onnx_transpose(node: ForeignNode, g: GraphBuilder) -> Value:
+    """By `perm`, which reverses the axes where it is left out."""
+    x = node.input(0)
+    permutation = node.integers("perm", tuple(reversed(range(x.type.rank))))
+    if sorted(permutation) != list(range(x.type.rank)):
+        raise node.error(f"Transpose of {x.type} by {list(permutation)}")
     return g.add(Transpose(x, permutation, location=node.location), node.name)

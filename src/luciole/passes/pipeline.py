@@ -9,6 +9,7 @@ from luciole.passes.common_subexpressions import share_common_subexpressions
 from luciole.passes.constant_folding import fold_constants
 from luciole.passes.dead_code import remove_dead_code
 from luciole.passes.elementwise_fusion import fuse_elementwise
+from luciole.passes.layout import MOVE_LAYOUTS
 from luciole.passes.manager import GraphPass
 from luciole.passes.pad_folding import FOLD_PADS
 from luciole.passes.quantization_folding import FOLD_QUANTIZATION
@@ -20,6 +21,7 @@ OPTIMIZE: tuple[GraphPass, ...] = (
     remove_dead_code,
     fold_constants,
     share_common_subexpressions,
+    MOVE_LAYOUTS,
     FOLD_SHAPES,
     FOLD_QUANTIZATION,
     FOLD_PADS,

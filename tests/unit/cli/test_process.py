@@ -75,7 +75,7 @@ def test_output_is_plain_in_a_pipe_and_with_any_encoding(model: Path) -> None:
 def test_an_interrupt_says_so(model: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, luciole.driver\n"
-        "luciole.driver.load_model = lambda path: os.kill(os.getpid(), signal.SIGINT)\n"
+        "luciole.driver.load_model = lambda path, dims: os.kill(os.getpid(), signal.SIGINT)\n"
         "from luciole.cli.main import main\n"
         f"main(['compile', {str(model)!r}])\n"
     )
@@ -90,7 +90,7 @@ def test_an_interrupt_says_so(model: Path, tmp_path: Path) -> None:
 def test_memory_that_does_not_suffice_is_no_bug_of_ours(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def load(path: Path) -> None:
+    def load(path: Path, dims: dict[str, int]) -> None:
         raise MemoryError
 
     monkeypatch.setattr("luciole.driver.load_model", load)

@@ -1,0 +1,33 @@
+"""ONNX operators that are their operand at inference."""
+
+from __future__ import annotations
+
+from luciole.graph.builder import GraphBuilder
+from luciole.graph.core import Value
+from luciole.graph.foreign import ForeignNode, onnx
+from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name
+
+
+@onnx("Identity")
+def _import_identity(node: ForeignNode, g: GraphBuilder) -> Value:
+    return node.input(0)
+
+
+@onnx("Dropout")
+def _import_dropout(node: ForeignNode, g: GraphBuilder) -> Value:
+    """At inference; the mask as a second result is not supported."""
+    if any(node.output_names[1:]):
+        raise node.unsupported("Dropout with a mask as a second result is not supported")
+    if node.optional(2) is not None and node.constant(2).any():
+        raise node.unsupported("Dropout that trains", help="export the model for inference")
+    return node.input(0)
+
+
+@onnx("Cast")
+def _import_cast(node: ForeignNode, g: GraphBuilder) -> Value:
+    """To the element type that the operand has already."""
+    x, target = node.input(0), node.integer("to")
+    _, dtype, _ = ELEMENT_TYPES.get(target, ("", None, ""))
+    if dtype is None or dtype.name != x.type.dtype.numpy.name:
+        raise node.unsupported(f"Cast of {x.type.dtype.numpy.name} to {element_name(target)} is not supported")
+    return x

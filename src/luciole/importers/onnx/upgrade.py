@@ -1,0 +1,85 @@
+"""Nodes of older opsets in the form that the newest one has, so that rules know one meaning of each operator.
+
+What moved from attributes to operands moves here too: axes, sizes, limits. Where a meaning changed, the node gets an
+attribute of ours that says so. (ONNX, Changelog.md.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from luciole.graph.core import Value
+from luciole.graph.foreign import ForeignNode
+from luciole.ir.types import Array, DType, TensorType
+
+
+def upgrade(node: ForeignNode, opset: int) -> ForeignNode:
+    """The node in its newest form. Raises `CompileError` for attributes of another type than ONNX says."""
+    for kind, newest, change in _CHANGES:
+        if node.kind == kind and opset < newest:
+            node = change(node)
+    return node
+
+
+def _operand(data: Array) -> Value:
+    """A constant for rules to look at; no operator can have it as an operand."""
+    return Value("attribute", TensorType(DType.of(data), tuple(data.shape)), data)
+
+
+def _integers(node: ForeignNode, name: str) -> Value | None:
+    """An attribute of integers as an operand; None where it is left out."""
+    return _operand(np.array(node.integers(name), np.int64)) if name in node.attributes else None
+
+
+def _moved(node: ForeignNode, *operands: Value | None) -> ForeignNode:
+    """The node with further operands behind its first one."""
+    return replace(node, inputs=(*node.inputs[:1], *operands))
+
+
+def _axes(node: ForeignNode) -> ForeignNode:
+    return _moved(node, _integers(node, "axes"))
+
+
+def _split(node: ForeignNode) -> ForeignNode:
+    return _moved(node, _integers(node, "split"))
+
+
+def _pad(node: ForeignNode) -> ForeignNode:
+    value = _operand(np.array(node.number("value", 0.0), np.float32))
+    return _moved(node, _operand(np.array(node.integers("pads"), np.int64)), value)
+
+
+def _slice(node: ForeignNode) -> ForeignNode:
+    return _moved(node, _integers(node, "starts"), _integers(node, "ends"), _integers(node, "axes"))
+
+
+def _clip(node: ForeignNode) -> ForeignNode:
+    limits = (_operand(np.array(node.number(n), np.float32)) if n in node.attributes else None for n in ("min", "max"))
+    return _moved(node, *limits)
+
+
+def _dropout(node: ForeignNode) -> ForeignNode:
+    """Before opset 12, a dropout never trains: it has the operand and nothing else."""
+    return replace(node, inputs=node.inputs[:1])
+
+
+def _softmax(node: ForeignNode) -> ForeignNode:
+    """Before opset 13, all axes from `axis` on (by default 1) count as one."""
+    return replace(node, attributes={"axis": 1, **node.attributes, "is_flattened": 1})
+
+
+#: Kind, the opset that brought the newest form, and what makes that of an older one.
+_CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
+    ("Clip", 11, _clip),
+    ("Dropout", 12, _dropout),
+    ("Pad", 11, _pad),
+    ("ReduceMean", 18, _axes),
+    ("Slice", 10, _slice),
+    ("Softmax", 13, _softmax),
+    ("Split", 13, _split),
+    ("Squeeze", 13, _axes),
+    ("Unsqueeze", 13, _axes),
+)

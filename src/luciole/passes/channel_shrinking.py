@@ -30,6 +30,10 @@ from luciole.passes.channel_intervals import Intervals, channel_intervals, keeps
 from luciole.passes.manager import graph_pass
 
 
+#: Kernels work on pairs of channels: an odd one saves little and costs more.
+CHANNEL_GRANULE = 2
+
+
 @dataclass(frozen=True)
 class RemovedChannel:
     """The proof of one removal: a channel of a value that has `constant` as its only value, or (`None`) that nobody
@@ -136,9 +140,11 @@ class _Plan:
         return np.asarray(foldable)
 
     def keeps(self, value: Value) -> Array:
-        """Indices of the channels that a value keeps; at least one, since tensors are not empty."""
-        kept = np.flatnonzero(self.kept[self.leader(value)])
-        return kept if len(kept) else np.zeros(1, np.int64)
+        """Indices of the channels that a value keeps: those needed, and one more where their number would be odd."""
+        needed = self.kept[self.leader(value)]
+        missing = -int(needed.sum()) % CHANNEL_GRANULE if needed.any() else CHANNEL_GRANULE
+        spare = np.flatnonzero(~needed)[:missing]
+        return np.sort(np.concatenate([np.flatnonzero(needed), spare]))
 
     def removed(self) -> Iterator[RemovedChannel]:
         """The proofs, for the values that weighted sums make; what is coupled to them follows."""

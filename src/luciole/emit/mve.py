@@ -52,6 +52,9 @@ _OPERATIONS = {
     "xor": "xor",
     "shift_left": "shl",
 }
+_REQUANTIZATIONS = frozenset(
+    {"high_multiply", "requantize_tflite_right", "requantize_tflite_offset", "requantize_by_negated_shift"}
+)
 
 
 class _NotVectorError(Exception):
@@ -362,37 +365,38 @@ class _VectorLoop:
         return self.printer.operation(f"{operation} {self._type(source)} {value} to {self._type(target)}")
 
     def _call(self, expr: Call) -> str:
-        """The intrinsics of requantization, on words."""
+        """The intrinsics of requantization, on words; each equals its meaning where that may be used."""
+        if expr.intrinsic.name not in _REQUANTIZATIONS:
+            raise _NotVectorError
         arguments = [self._vector(argument) for argument in expr.arguments]
+        high = self._high_multiply(arguments[0], arguments[1])
         match expr.intrinsic.name:
-            case "high_multiply":
-                return self._high_multiply(arguments[0], arguments[1])
             case "requantize_tflite_right":
-                high, right = self._high_multiply(arguments[0], arguments[1]), arguments[2]
-                negative = self._binary("sub", DType.I32, "zeroinitializer", right)
-                return self._rounding_shift(
-                    high, self._binary("shift_right", DType.I32, high, "splat (i32 31)"), negative
-                )
+                return self._rounding_shift(high, high, self._word("sub", "zeroinitializer", arguments[2]))
+            case "requantize_tflite_offset":
+                # The shift is one less, and the offset twice the zero point and one.
+                scaled = self._rounding_shift(high, high, self._word("xor", arguments[2], "splat (i32 -1)"))
+                return self._word("add", scaled, self._word("shift_right", arguments[3], "splat (i32 1)"))
             case "requantize_by_negated_shift":
-                high, shift = self._high_multiply(arguments[0], arguments[1]), arguments[2]
-                signs = self._binary("and", DType.I32, high, shift)
-                return self._rounding_shift(
-                    high, self._binary("shift_right", DType.I32, signs, "splat (i32 31)"), shift
-                )
-        raise _NotVectorError
+                return self._rounding_shift(high, self._word("and", high, arguments[2]), arguments[2])
+        return high
+
+    def _word(self, operation: str, a: str, b: str) -> str:
+        return self._binary(operation, DType.I32, a, b)
 
     def _high_multiply(self, a: str, b: str) -> str:
         type = self._type(DType.I32)
         return self.printer.call_llvm("llvm.arm.mve.vqrdmulh.v4i32", type, [(type, a), (type, b)])
 
-    def _rounding_shift(self, value: str, nudge: str, shift: str) -> str:
-        """value + nudge shifted right by -shift, rounded, halves up (VRSHL)."""
+    def _rounding_shift(self, value: str, sign: str, shift: str) -> str:
+        """value, less one where `sign` is negative, shifted right by -shift, rounded, halves up (VRSHL): halves are
+        then rounded away from zero.
+        """
         type = self._type(DType.I32)
-        total = self._binary("add", DType.I32, value, nudge)
+        total = self._word("add", value, self._word("shift_right", sign, "splat (i32 31)"))
         flags = [("i32", "0"), ("i32", "1"), ("i32", "0")]
-        return self.printer.call_llvm(
-            "llvm.arm.mve.vshl.vector.v4i32.v4i32", type, [(type, total), (type, shift), *flags]
-        )
+        operands = [(type, total), (type, shift), *flags]
+        return self.printer.call_llvm("llvm.arm.mve.vshl.vector.v4i32.v4i32", type, operands)
 
 
 def _roots(pointer: Expr, roots: PointerRoots) -> set[str]:

@@ -27,6 +27,7 @@ from luciole.ops.loops import elementwise_loops
 #: Modules that register recipes, one folder an instruction set; the only place that lists them.
 RECIPE_MODULES = (
     "luciole.targets.mve.conv",
+    "luciole.targets.mve.elementwise",
     "luciole.targets.mve.depthwise",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",

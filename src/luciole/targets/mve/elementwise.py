@@ -1,0 +1,49 @@
+"""Sums, differences and products of int8 tensors with vectors: the operator's own arithmetic, over one axis."""
+
+from __future__ import annotations
+
+from luciole.graph.core import Operator, Views
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType, Shape
+from luciole.kernel.builder import LoopBuilder
+from luciole.ops.elementwise import BinaryOperator
+from luciole.targets.base import Cost, KernelRecipe, kernel
+
+#: Executed instructions for four elements.
+INSTRUCTIONS = 25
+
+
+@kernel("add", DType.I8, needs={"mve"})
+@kernel("sub", DType.I8, needs={"mve"})
+@kernel("mul", DType.I8, needs={"mve"})
+class ElementwiseVectors(KernelRecipe):
+    """Two tensors of one shape."""
+
+    name = "vectors"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, BinaryOperator)
+        if op.a.type.shape != op.b.type.shape:
+            return "the operands have different shapes"
+        if op.rounding != "tflite":
+            return f"rounding is {op.rounding}"
+        return ""
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        return {name: v.data.reshape(-1) for name, v in op.named_operands() if v.data is not None}
+
+    def shapes(self, op: Operator) -> dict[str, Shape]:
+        count = op.result_types()[0].elements
+        return {name: (count,) for name in ("a", "b", "y")}
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loop."""
+        elements = op.result_types()[0].elements
+        instructions = INSTRUCTIONS * -(-elements // 4) + 20
+        constants = sum(data.nbytes for data in self.constants(op).values())
+        return Cost(instructions, 2 * instructions, 200, constants, 0)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, BinaryOperator)
+        with k.loop("i", op.result_types()[0].elements) as i:
+            v.y[i] = op.element(v, v.a[i], v.b[i])

@@ -34,6 +34,7 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.depthwise",
     "luciole.targets.armv7em.fc",
     "luciole.targets.scalar.conv",
+    "luciole.targets.armv7em.add",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.

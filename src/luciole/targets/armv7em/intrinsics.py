@@ -1,8 +1,8 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SXTB16, SXTAB16, SMMLAR, SSAT).
-Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the 64-bit
-formula.
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SMLAWB, SXTB16, SXTAB16, SMMLAR,
+SSAT). Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the
+64-bit formula.
 """
 
 from __future__ import annotations
@@ -87,6 +87,21 @@ def _define_half_product(suffix: str, first: Half, second: Half) -> Intrinsic:
 smlabb = _define_half_product("bb", low_half, low_half)
 smlabt = _define_half_product("bt", low_half, high_half)
 smlatb = _define_half_product("tb", high_half, low_half)
+
+
+def _define_word_by_half(suffix: str, half: Half) -> Intrinsic:
+    """accumulator + the upper 32 of the 48 bits of a word * one half of another: SMLAWB and SMLAWT, wrapping."""
+
+    def meaning(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
+        return accumulator + ((a.cast(I64) * half(b).cast(I64)) >> 16).cast(I32)
+
+    name = f"smlaw{suffix}"
+    c, llvm = f"__{name}({{a}}, {{b}}, {{accumulator}})", f"llvm.arm.{name}"
+    return define_intrinsic(name, I32, feature=DSP, c=c, llvm=llvm, a=I32, b=I32, accumulator=I32)(meaning)
+
+
+smlawb = _define_word_by_half("b", low_half)
+smlawt = _define_word_by_half("t", high_half)
 
 
 @define_intrinsic("sxtb16", I32, feature=DSP, c="__sxtb16({a})", llvm="llvm.arm.sxtb16", a=I32)

@@ -1,0 +1,192 @@
+"""Addition and subtraction of int8 on cores with the DSP extension: five to six instructions an element.
+
+The operator's law rounds both scaled operands, then their sum. Here a result is
+
+    saturate((floor(A * a / 2**8) + floor(B * b / 2**8) + C) >> S)
+
+with A and B the real factors times 2**(S + 8), which keeps about 20 bits behind the point. Whether that is the same
+is no matter of bounds: all 65536 pairs of operands are computed by the law at compile time, each of them says between
+which numbers C must lie, and the recipe applies if one C satisfies all. It does for most scales; not for those whose
+ratio makes many sums end in exactly one half, such as powers of two.
+
+SMLAWB multiplies a word by a half and drops 16 bits, so that elements need to stand in the upper bytes of halves only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from luciole.graph.core import Operator, Value, Views
+from luciole.ir.arithmetic import Rounding
+from luciole.ir.quant import Quant
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType, TensorType
+from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.core import Expr, clamp
+from luciole.ops import common
+from luciole.ops.elementwise import Add, BinaryOperator, Sub
+from luciole.targets.armv7em.intrinsics import saturate_byte, smlawb, smlawt
+from luciole.targets.base import Cost, KernelRecipe, kernel
+
+#: Elements of a word.
+GROUP = 4
+#: Words of each operand in one turn of the loop, at most.
+UNROLL = 2
+#: The upper bytes of both halves.
+UPPER_BYTES = 0xFF00FF00 - (1 << 32)
+#: Bits behind the point that are tried, and steps by which factors are moved when the nearest ones do not fit.
+SHIFTS = range(23, 14, -1)
+FACTOR_STEPS = (0, 1, -1, 2, -2, 4, -4)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The numbers A, B, C and S of the module's formula."""
+
+    first: int
+    second: int
+    constant: int
+    shift: int
+
+
+class _Sum(KernelRecipe):
+    """What addition and subtraction share."""
+
+    name = "exhaustive"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, BinaryOperator)
+        if op.a.type.shape != op.b.type.shape:
+            return "an operand is broadcast"
+        return "" if _coefficients_of(op) is not None else "no coefficients give the same for all pairs of operands"
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        assert isinstance(op, BinaryOperator)
+        found = _coefficients_of(op)
+        assert found is not None
+        operands = {name: value.data for name, value in op.named_operands() if value.data is not None}
+        return operands | {"factors": np.array([found.first, found.second, found.constant], np.int32)}
+
+    def alignments(self, op: Operator) -> dict[str, int]:
+        return {name: GROUP for name, value in op.named_operands() if not value.is_constant}
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loop below."""
+        words = op.result_types()[0].elements // GROUP
+        each = 4 * 4 + 2 + 4 + 5 / _unroll(words) + (12 if _range_of(op) != (-128, 127) else 0)
+        instructions = int(words * each) + 12 * (op.result_types()[0].elements % GROUP) + 20
+        return Cost(instructions, int(1.3 * instructions), 60 + 90 * _unroll(words), 12, 0)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, BinaryOperator)
+        coefficients = _coefficients_of(op)
+        assert coefficients is not None
+        words, rest = divmod(op.result_types()[0].elements, GROUP)
+        a, b, out = (k.define(n, view.address()) for n, view in (("a", v.a), ("b", v.b), ("out", v.y)))
+        names, factors = ("first", "second", "constant"), k.define("factors", v.factors.address())
+        first, second, constant = (k.define(n, k.read(factors, 4 * i, DType.I32)) for i, n in enumerate(names))
+        mask = k.define("mask", UPPER_BYTES)
+
+        def store(offset: int, total: Expr) -> None:
+            k.write(out, offset, _saturated(op, total >> coefficients.shift))
+
+        def some(count: int) -> None:
+            for word in range(0, GROUP * count, GROUP):
+                k.fence()
+                left, right = (k.define("word", k.read(p, word, DType.I32)) for p in (a, b))
+                for odd in (0, 1):
+                    halves = [k.define("halves", (w if odd else w << 8) & mask) for w in (left, right)]
+                    for i, multiply_add in ((odd, smlawb), (odd + 2, smlawt)):
+                        total = multiply_add(first, halves[0], constant)
+                        store(word + i, multiply_add(second, halves[1], total))
+
+        if words:
+            unroll, end = _unroll(words), k.define("a_end", v.a.address(GROUP * words))
+            with k.repeat_while(lambda: a.ne(end)):
+                some(unroll)
+                for pointer in (a, b, out):
+                    pointer.set(pointer + GROUP * unroll)
+        for i in range(rest):
+            store(i, _single(k, a, b, i, (first, second, constant)))
+
+
+def _single(k: LoopBuilder, a: Expr, b: Expr, offset: int, factors: tuple[Expr, Expr, Expr]) -> Expr:
+    """The sum of one element of each operand."""
+    left, right = (k.define("half", k.read(p, offset, DType.I8).cast(DType.I32) << 8) for p in (a, b))
+    return smlawb(factors[1], right, smlawb(factors[0], left, factors[2]))
+
+
+def _saturated(op: Operator, value: Expr) -> Expr:
+    low, high = _range_of(op)
+    limited = saturate_byte(value) if (low, high) == (-128, 127) else clamp(value, low, high)
+    return limited.cast(DType.I8)
+
+
+@kernel("add", DType.I8, needs={"dsp"})
+class AddExhaustive(_Sum):
+    """Addition of two operands of equal shape."""
+
+
+@kernel("sub", DType.I8, needs={"dsp"})
+class SubExhaustive(_Sum):
+    """Subtraction of two operands of equal shape."""
+
+
+def _unroll(words: int) -> int:
+    return UNROLL if words % UNROLL == 0 and words > UNROLL else 1
+
+
+def _range_of(op: Operator) -> tuple[int, int]:
+    assert isinstance(op, BinaryOperator)
+    return common.output_clamp(op, op.activation)
+
+
+def _coefficients_of(op: BinaryOperator) -> Coefficients | None:
+    return _coefficients(1 if isinstance(op, Add) else -1, *op.quants(), op.activation, op.rounding)
+
+
+@lru_cache(maxsize=256)
+def _coefficients(
+    sign: int, first: Quant, second: Quant, result: Quant, activation: str, rounding: Rounding
+) -> Coefficients | None:
+    """Coefficients that are proven for all pairs of operands, or `None` where none of those tried is."""
+    numbers = np.arange(-128, 128, dtype=np.int8)
+    a, b = (x.reshape(-1) for x in np.meshgrid(numbers, numbers, indexing="ij"))
+    left, right = (Value(n, TensorType(DType.I8, a.shape, q)) for n, q in (("a", first), ("b", second)))
+    kind: type[BinaryOperator] = Add if sign > 0 else Sub
+    op = kind(a=left, b=right, activation=activation, rounding=rounding, quant=result)
+    wanted = op.compute(a, b).astype(np.int64)
+    reals = (first.scale / result.scale, sign * second.scale / result.scale)
+    for shift in SHIFTS:
+        nearest = [round(real * 2 ** (shift + 8)) for real in reals]
+        if max(map(abs, nearest)) + max(FACTOR_STEPS) >= 1 << 31:
+            continue
+        for step in FACTOR_STEPS:
+            for other in FACTOR_STEPS:
+                found = _fitting(nearest[0] + step, nearest[1] + other, shift, wanted, _range_of(op))
+                if found is not None:
+                    return found
+    return None
+
+
+def _fitting(first: int, second: int, shift: int, wanted: Array, limits: tuple[int, int]) -> Coefficients | None:
+    """The middle of the constants with which every sum gives the wanted result, if there are any.
+
+    Results at a limit bound the constant on one side only, since what lies beyond is clamped.
+    """
+    numbers = np.arange(-128, 128, dtype=np.int64) << 8
+    sums = (((first * numbers) >> 16)[:, None] + ((second * numbers) >> 16)[None, :]).reshape(-1)
+    above, below = wanted > limits[0], wanted < limits[1]
+    least = int(((wanted << shift) - sums)[above].max(initial=-(1 << 40)))
+    most = int((((wanted + 1) << shift) - 1 - sums)[below].min(initial=1 << 40))
+    if least > most:
+        return None
+    constant = min(max((least + most) // 2, -(1 << 31)), (1 << 31) - 1)
+    highest = max(abs(int(sums.min()) + constant), abs(int(sums.max()) + constant))
+    partial = max(abs(first), abs(second)) >> 1
+    if not least <= constant <= most or max(highest, partial + abs(constant)) >= (1 << 31) - 1:
+        return None
+    return Coefficients(first, second, constant, shift)

@@ -101,7 +101,8 @@ def _block(
 def dot_instructions(sums: WeightedSum, count: int) -> int:
     """Executed instructions of `dot_channels`, from counting."""
     vectors = -(-count // VECTOR)
-    return blocks_of(sums.channels) * (10 * vectors + 30) + 8
+    turn = 9 if vectors <= UNROLLED_VECTORS else 10
+    return blocks_of(sums.channels) * (turn * vectors + 22) + 8
 
 
 def dot_bytes(sums: WeightedSum, count: int) -> int:

@@ -1,0 +1,209 @@
+"""int8 kernels for vector cores: equal bits in the interpreter, as C, and on an emulated Cortex-M55."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luciole.graph.core import Operator
+from luciole.graph.samples import Samples
+from luciole.ir.target import find_target
+from luciole.ops.conv import Conv2d
+from luciole.ops.depthwise import DepthwiseConv2d
+from luciole.ops.elementwise import Add, Mul, Sub
+from luciole.ops.matmul import FullyConnected
+from luciole.targets.base import KernelRecipe, candidate_recipes
+from luciole.targets.mve.conv import WORKSPACE_LIMIT, ConvVectors, FullyConnectedVectors
+from luciole.targets.mve.depthwise import DepthwiseVectors
+from luciole.targets.mve.elementwise import ElementwiseVectors
+from support.recipe_cases import RecipeCase, check_as_c, check_interpreted
+from unit.targets.mve.emulated import measure_vectors
+
+RECIPES: dict[type[Operator], KernelRecipe] = {
+    Conv2d: ConvVectors(),
+    DepthwiseConv2d: DepthwiseVectors(),
+    FullyConnected: FullyConnectedVectors(),
+    Add: ElementwiseVectors(),
+    Sub: ElementwiseVectors(),
+    Mul: ElementwiseVectors(),
+}
+
+
+def case(op: Operator, s: Samples) -> RecipeCase:
+    """An operator with the recipe under test."""
+    return RecipeCase(op, s, RECIPES[type(op)])
+
+
+class Draw:
+    """Random layers whose windows fit."""
+
+    def __init__(self, seed: int, largest: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.largest = largest
+
+    def below(self, end: int, begin: int = 1) -> int:
+        """A number of begin..end - 1."""
+        return int(self.random.integers(begin, end))
+
+    def zero(self) -> int:
+        """A zero point, often an extreme one."""
+        return int(self.random.choice([-128, 127, 0, self.below(128, -128)]))
+
+    def samples(self) -> Samples:
+        """New operands."""
+        return Samples(self.below(1 << 30))
+
+    def window(self, has_dilation: bool) -> tuple[tuple[int, int], tuple[int, int], dict[str, object]]:
+        """An image's size, a kernel's, and options of a convolution."""
+        while True:
+            kernel = (self.below(6), self.below(6))
+            pads = tuple(int(self.random.choice([0, self.below(extent, 0)])) for extent in kernel + kernel)
+            size = (self.below(self.largest), self.below(self.largest))
+            dilations = (self.below(3), self.below(3)) if has_dilation else (1, 1)
+            extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+            if size[0] + pads[0] + pads[2] >= extent[0] and size[1] + pads[1] + pads[3] >= extent[1]:
+                strides = (self.below(4), self.below(4))
+                return size, kernel, {"pads": pads, "strides": strides, "dilations": dilations}
+
+    def result(self, s: Samples) -> dict[str, object]:
+        """The quantization of a result and an activation."""
+        scale = float(self.random.choice([0.3, 2.0]))
+        activation = str(self.random.choice(["none", "relu", "relu6"]))
+        return {"quant": s.quant(scale, self.zero()), "activation": activation}
+
+    def conv(self) -> RecipeCase:
+        """Any convolution."""
+        s, channels, outputs = self.samples(), self.below(21), self.below(14)
+        size, kernel, options = self.window(has_dilation=True)
+        x = s.i8(self.below(3), *size, channels, zero=self.zero())
+        weights = s.i8_weights(outputs, *kernel, channels)
+        return case(Conv2d(x, weights, s.i32_bias(outputs), **options, **self.result(s)), s)  # type: ignore[arg-type]  # options by name
+
+    def pointwise(self) -> RecipeCase:
+        """A 1x1 convolution, often of more than one vector of channels."""
+        s, channels, outputs = self.samples(), self.below(100), self.below(14)
+        x = s.i8(1, self.below(5), self.below(5), channels, zero=self.zero())
+        weights = s.i8_weights(outputs, 1, 1, channels)
+        strides = (self.below(3), self.below(3))
+        return case(Conv2d(x, weights, s.i32_bias(outputs), strides=strides, **self.result(s)), s)  # type: ignore[arg-type]  # options by name
+
+    def depthwise(self) -> RecipeCase:
+        """A depthwise convolution."""
+        s, channels = self.samples(), self.below(40)
+        size, kernel, options = self.window(has_dilation=False)
+        x = s.i8(self.below(3), *size, channels, zero=self.zero())
+        weights = s.i8_weights(1, *kernel, channels, axis=3)
+        return case(DepthwiseConv2d(x, weights, s.i32_bias(channels), **options, **self.result(s)), s)  # type: ignore[arg-type]  # options by name
+
+    def fully_connected(self) -> RecipeCase:
+        """A fully connected layer."""
+        s, count, outputs = self.samples(), self.below(200), self.below(14)
+        weights = s.i8_weights(outputs, count, axis=None if self.below(2, 0) else 0)
+        x = s.i8(self.below(4), count, zero=self.zero())
+        return case(FullyConnected(x, weights, s.i32_bias(outputs), **self.result(s)), s)  # type: ignore[arg-type]  # options by name
+
+    def elementwise(self) -> RecipeCase:
+        """A sum, difference or product."""
+        s, kind = self.samples(), [Add, Sub, Mul][self.below(3, 0)]
+        shape = (self.below(6), self.below(30))
+        a, b = s.i8(*shape, zero=self.zero()), s.i8(*shape, scale=0.017, zero=self.zero())
+        return case(kind(a, b, **self.result(s)), s)  # type: ignore[arg-type]  # options by name
+
+    def each(self, count: int) -> list[RecipeCase]:
+        """So many of every kind."""
+        kinds: list[Callable[[], RecipeCase]] = [
+            self.conv,
+            self.pointwise,
+            self.depthwise,
+            self.fully_connected,
+            self.elementwise,
+        ]
+        return [kind() for kind in kinds for _ in range(count)]
+
+
+def test_random_layers_in_the_interpreter() -> None:
+    check_interpreted(Draw(1, 5).each(3))
+
+
+def test_random_layers_as_c(tmp_path: Path) -> None:
+    check_as_c(Draw(2, 9).each(12), tmp_path)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("seed", range(4))
+def test_random_layers_on_an_emulated_core(seed: int) -> None:
+    measure_vectors(Draw(10 + seed, 10).each(12))
+
+
+def depthwise(channels: int, size: tuple[int, int], kernel: tuple[int, int] = (3, 3)) -> RecipeCase:
+    """A depthwise convolution that keeps the size."""
+    s = Samples(channels)
+    pads = (kernel[0] // 2, kernel[1] // 2, kernel[0] // 2, kernel[1] // 2)
+    x, weights = s.i8(1, *size, channels, zero=-128), s.i8_weights(1, *kernel, channels, axis=3)
+    return case(DepthwiseConv2d(x, weights, s.i32_bias(channels), pads=pads, quant=s.quant(0.5, -128)), s)
+
+
+def conv(
+    channels: int, outputs: int, size: tuple[int, int], kernel: tuple[int, int], pads: tuple[int, int, int, int]
+) -> RecipeCase:
+    """A convolution."""
+    s = Samples(channels)
+    x, weights = s.i8(1, *size, channels, zero=-128), s.i8_weights(outputs, *kernel, channels)
+    return case(Conv2d(x, weights, s.i32_bias(outputs), pads=pads, quant=s.quant(0.9, -128)), s)
+
+
+@pytest.mark.qemu
+def test_windows_at_the_border_when_rows_exceed_the_workspace() -> None:
+    wide = depthwise(16, (4, 100))
+    assert 0 < wide.recipe.workspace_bytes(wide.op) <= WORKSPACE_LIMIT
+    measure_vectors([wide, depthwise(16, (1, 100)), depthwise(7, (2, 300))])
+
+
+@pytest.mark.qemu
+def test_instructions_are_few_and_costs_honest() -> None:
+    layers = [
+        (conv(64, 64, (25, 5), (1, 1), (0, 0, 0, 0)), 0.25),
+        (conv(32, 32, (16, 16), (3, 3), (1, 1, 1, 1)), 0.2),
+        (conv(1, 64, (49, 10), (10, 4), (4, 1, 5, 1)), 0.45),
+        (depthwise(64, (25, 5)), 1.6),
+        (depthwise(32, (24, 24)), 1.6),
+    ]
+    s = Samples(1)
+    dense = FullyConnected(
+        s.i8(1, 640, zero=-128), s.i8_weights(128, 640, axis=None), s.i32_bias(128), quant=s.quant(2.0)
+    )
+    layers.append((case(dense, s), 0.18))
+    cases = [layer for layer, _ in layers]
+    for (layer, most), executed in zip(layers, measure_vectors(cases), strict=True):
+        assert executed / layer.op.macs() <= most, layer.op
+        stated = layer.recipe.cost(layer.op, find_target("cortex-m55"))
+        assert executed == pytest.approx(stated.instructions, rel=0.15), layer.op
+        assert stated.constant_bytes == sum(data.nbytes for data in layer.recipe.constants(layer.op).values())
+        assert stated.workspace_bytes <= WORKSPACE_LIMIT
+
+
+def test_what_the_recipes_refuse() -> None:
+    window = depthwise(8, (9, 9)).op
+    assert isinstance(window, DepthwiseConv2d)
+    recipe = RECIPES[DepthwiseConv2d]
+    assert recipe.applies(window) == ""
+    assert "rounding" in recipe.applies(replace(window, rounding="tflite-single"))
+    assert "dilated" in recipe.applies(replace(window, dilations=(2, 1)))
+    assert "shift" in recipe.applies(replace(window, quant=Samples().quant(1e-5)))
+    assert "taps" in recipe.applies(depthwise(8, (9, 9), (7, 7)).op)
+    assert "workspace" in recipe.applies(depthwise(600, (9, 300)).op)
+    large = conv(300, 4, (5, 5), (4, 4), (0, 0, 0, 0))
+    assert "workspace" in large.recipe.applies(large.op)
+    s = Samples()
+    assert "different shapes" in RECIPES[Add].applies(Add(s.i8(2, 3), s.i8(3), quant=s.quant(0.1)))
+
+
+def test_only_vector_cores_take_them() -> None:
+    op = depthwise(8, (5, 5)).op
+    assert [r.name for r in candidate_recipes(op, find_target("cortex-m55"))] == ["vectors"]
+    assert [r.name for r in candidate_recipes(op, find_target("cortex-m85"))] == ["vectors"]
+    assert "vectors" not in [r.name for r in candidate_recipes(op, find_target("cortex-m4"))]

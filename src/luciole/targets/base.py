@@ -35,6 +35,7 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.fc",
     "luciole.targets.scalar.conv",
     "luciole.targets.armv7em.add",
+    "luciole.targets.armv7em.pool",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.

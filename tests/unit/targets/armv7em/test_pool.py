@@ -1,0 +1,115 @@
+"""Averages over windows and axes, four channels at a time: equal bits on every path, honest costs, the bound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luciole.graph.samples import Samples
+from luciole.ir.target import find_target
+from luciole.ops.pool import AveragePool2d
+from luciole.ops.reduce import Mean
+from luciole.targets.armv7em.pool import AveragePoolHalves, MeanHalves
+from support.recipe_cases import RecipeCase, check_as_c, check_interpreted, measure_emulated
+
+POOL, MEAN = AveragePoolHalves(), MeanHalves()
+M4 = find_target("cortex-m4")
+
+
+def pool(
+    seed: int,
+    size: tuple[int, int],
+    channels: int,
+    window: tuple[int, int],
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+    zero: int = 0,
+    activation: str = "none",
+    batch: int = 1,
+) -> RecipeCase:
+    """An average pool of random data."""
+    s = Samples(seed)
+    x = s.i8(batch, *size, channels, zero=zero)
+    return RecipeCase(AveragePool2d(x, window, strides=strides, pads=pads, activation=activation), s, POOL)
+
+
+def mean(
+    seed: int, shape: tuple[int, ...], axes: tuple[int, ...], result: tuple[float, int] = (0.04, -3)
+) -> RecipeCase:
+    """A mean of random data."""
+    s = Samples(seed)
+    return RecipeCase(Mean(s.i8(*shape, zero=seed % 100), axes, quant=s.quant(*result)), s, MEAN)
+
+
+def random_cases(seed: int, count: int) -> list[RecipeCase]:
+    """Windows of 1..7 with any stride and padding, means of any count."""
+    random, cases = np.random.default_rng(seed), []
+    while len(cases) < count:
+        number = int(random.integers(1 << 20))
+        if len(cases) % 4 == 0:
+            shape = (int(random.integers(1, 3)), int(random.integers(1, 9)), int(random.integers(1, 9)))
+            cases.append(mean(number, (*shape, 4 * int(random.integers(1, 5))), (1, 2)))
+            continue
+        size = (int(random.integers(1, 9)), int(random.integers(1, 9)))
+        window = (int(random.integers(1, 8)), int(random.integers(1, 8)))
+        pads = (window[0] // 2, window[1] // 2, (window[0] - 1) // 2, (window[1] - 1) // 2)
+        if random.integers(2) and window[0] <= size[0] and window[1] <= size[1]:
+            pads = (0, 0, 0, 0)
+        layer = pool(
+            number,
+            size,
+            4 * int(random.integers(1, 5)),
+            window,
+            (int(random.integers(1, 3)), int(random.integers(1, 3))),
+            pads,
+            int(random.choice([-128, 0, 127])),
+            str(random.choice(["none", "relu", "relu6"])),
+            int(random.integers(1, 3)),
+        )
+        window_of = layer.op.window  # type: ignore[attr-defined]  # an average pool
+        if not window_of.problem(size) and not window_of.empty_problem(size):
+            cases.append(layer)
+    return cases
+
+
+def test_random_averages_in_the_interpreter() -> None:
+    check_interpreted(random_cases(1, 16))
+
+
+def test_random_averages_on_an_emulated_core() -> None:
+    measure_emulated(random_cases(2, 60))
+
+
+def test_random_averages_as_c(tmp_path: Path) -> None:
+    check_as_c(random_cases(3, 40), tmp_path)
+
+
+@pytest.mark.parametrize("value", [-128, 127])
+def test_the_largest_sums_fit_their_halves(value: int) -> None:
+    full = pool(4, (16, 16), 4, (16, 16))
+    for data in full.samples.arrays.values():
+        data[:] = value
+    measure_emulated([full])
+
+
+def test_instructions_are_few_and_costs_honest() -> None:
+    layers = [
+        pool(5, (25, 5), 64, (25, 5)),
+        pool(6, (8, 8), 64, (8, 8)),
+        pool(7, (12, 12), 16, (2, 2), (2, 2)),
+        mean(8, (1, 7, 7, 32), (1, 2)),
+    ]
+    counts = measure_emulated(layers)
+    for layer, executed in zip(layers, counts, strict=True):
+        assert executed == pytest.approx(layer.recipe.cost(layer.op, M4).instructions, rel=0.12), str(layer.op)
+    assert counts[0] <= 1.0 * 25 * 5 * 64
+
+
+def test_what_the_recipes_refuse() -> None:
+    assert "multiple of 4" in POOL.applies(pool(9, (4, 4), 6, (2, 2)).op)
+    assert "exceed" in POOL.applies(pool(10, (17, 17), 4, (17, 17)).op)
+    assert "neighbors" in MEAN.applies(mean(11, (2, 3, 4, 8), (3,)).op)
+    assert "neighbors" in MEAN.applies(mean(12, (2, 3, 4, 8), (0, 2)).op)
+    assert "exceed" in MEAN.applies(mean(13, (1, 20, 20, 8), (1, 2)).op)

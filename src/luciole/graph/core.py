@@ -161,14 +161,12 @@ class Operator:
         return False
 
     def gradient(self, g: Any, *results: Value) -> tuple[Value | None, ...]:
-        """The place for gradients: one value an operand, given the gradients of the results. No operator has one yet.
-        """
+        """The place for gradients: one value an operand, from those of the results; no operator has one yet."""
         raise CompileError.of("no-gradient", f"{self.kind} has no gradient", self.location)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
-        """Small instances that feed every generic test: types, text, kernel interpreter, C and LLVM against `compute`.
-        """
+        """Small instances for every generic test: types, text, interpreter, C and LLVM against `compute`."""
         return iter(())
 
     def error(self, message: str, code: str = "operator-types", help: str = "") -> CompileError:

@@ -21,15 +21,20 @@ SampleSource: TypeAlias = str | Path | Iterable[Array | Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class Scaling:
-    """How stored samples become reals: (x - zero) * scale."""
+    """How stored samples become reals: (x - zero) * scale.
+
+    Where that changes nothing, an integer input takes integers as they are, unless they `are_reals` all the same: what
+    a float model was to be given, that is an integer model now.
+    """
 
     scale: float = 1.0
     zero: float = 0.0
+    are_reals: bool = False
 
     @property
     def is_identity(self) -> bool:
-        """Whether stored samples are the reals."""
-        return self.scale == 1.0 and self.zero == 0.0
+        """Whether stored samples are the numbers that the input takes."""
+        return self.scale == 1.0 and self.zero == 0.0 and not self.are_reals
 
 
 def feed(sample: Array, value: Value, scaling: Scaling) -> Array:

@@ -114,9 +114,8 @@ class _Lowering:
             kept = data.view()
             kept.flags.writeable = False
             shape = tuple(data.shape)
-            self.buffers[unique] = Buffer(
-                unique, "const", WEIGHTS, DType.of(data), shape, CONSTANT_ALIGNMENT, data=kept
-            )
+            alignment = max(CONSTANT_ALIGNMENT, data.itemsize)
+            self.buffers[unique] = Buffer(unique, "const", WEIGHTS, DType.of(data), shape, alignment, data=kept)
             self.constants[key] = unique
         return self.constants[key]
 

@@ -144,8 +144,11 @@ def _moved_permutation(operands: tuple[Value, ...], rank: int) -> tuple[int, ...
     if rank < 3:
         return None
     to_front = (0, rank - 1, *range(1, rank - 1))
-    is_moved = any(isinstance(v.producer, Transpose) and v.producer.permutation == to_front for v in operands)
-    return to_front if is_moved else None
+    producers = [v.producer for v in operands]
+    moved = [op for op in producers if isinstance(op, Transpose) and op.permutation == to_front]
+    if rank == 3:  # the permutation back is the same, which an input may have got below
+        moved = [op for op in moved if op.x.producer is not None]
+    return to_front if moved else None
 
 
 def _sunk(
@@ -162,10 +165,11 @@ def _sunk(
 
 
 def _can_move_back(value: Value, permutation: tuple[int, ...], rank: int) -> bool:
-    """Three axes are moved back by the same permutation that moves them, so a transpose there could go round."""
+    """Three axes are moved back by the permutation that moves them: but of inputs, such a transpose could go round."""
     if isinstance(value.producer, Transpose) and value.producer.permutation == permutation:
         return True
-    return value.is_constant or _is_line(value.type.shape) or (rank == 4 and value.type.rank == 4)
+    has_rank = value.type.rank == rank and (rank == 4 or (rank == 3 and value.producer is None))
+    return value.is_constant or _is_line(value.type.shape) or has_rank
 
 
 def _is_line(shape: Shape) -> bool:

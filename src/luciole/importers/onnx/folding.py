@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from luciole.graph.foreign import ForeignNode
-from luciole.importers.onnx.tensors import ELEMENT_TYPES
-from luciole.ir.types import Array, DType
+from luciole.importers.onnx.tensors import ELEMENT_TYPES, GRAPH_TYPES
+from luciole.ir.types import Array
 
 #: No constant made here has more elements; those of real models are shapes and weights.
 MAXIMUM_ELEMENTS = 1 << 26
@@ -34,7 +34,7 @@ def fold(node: ForeignNode) -> tuple[Array, ...] | None:
             results = folder(node)
     except (ValueError, IndexError, TypeError, OverflowError, np.exceptions.AxisError) as problem:
         raise node.error(f"{node.kind} of constants: {problem}") from None
-    return results if isinstance(results, tuple) else (results,)
+    return tuple(map(np.asarray, results)) if isinstance(results, tuple) else (np.asarray(results),)
 
 
 def can_fold(kind: str) -> bool:
@@ -78,7 +78,7 @@ def _divide(a: Array, b: Array) -> Array:
 
 def _cast(node: ForeignNode) -> Array:
     _, dtype, _ = ELEMENT_TYPES.get(node.integer("to"), ("", None, ""))
-    if dtype is None or dtype.name not in {d.numpy.name for d in DType}:
+    if dtype is None or dtype.name not in GRAPH_TYPES:
         raise node.unsupported(f"Cast to element type {node.integer('to')} is not supported")
     data = node.constant(0)
     if data.dtype.kind == "f" and dtype.kind in "iu" and not np.all(np.isfinite(data)):

@@ -35,6 +35,9 @@ ELEMENT_TYPES: dict[int, tuple[str, np.dtype[np.generic] | None, str]] = {
     16: ("BFLOAT16", None, ""),
 }
 
+#: Numpy's names of the element types that tensors of a graph may have.
+GRAPH_TYPES = frozenset(dtype.numpy.name for dtype in DType if dtype not in (DType.INDEX, DType.POINTER))
+
 _DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 _EXTERNAL = 1
 

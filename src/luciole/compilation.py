@@ -29,10 +29,10 @@ from luciole.program.verify import verify_program
 from luciole.report.table import shorten
 
 #: The stages in order; `--to` and `--from` name one of them.
-STAGES = ("import", "optimize", "lower", "plan", "schedule", "bundle")
+STAGES = ("import", "quantize", "optimize", "lower", "plan", "schedule", "bundle")
 
 #: The stages that give a graph; those behind them give programs.
-GRAPH_STAGES = ("import", "optimize")
+GRAPH_STAGES = ("import", "quantize", "optimize")
 
 #: Names of nodes are cut to so many characters; converters join the names of all that they fused.
 _NODE_LENGTH = 64
@@ -66,6 +66,8 @@ class Compilation:
         target: the core or machine.
         identity: the model's names and hash.
         passes: what graph passes report to.
+        reference: the quantized graph before any pass, when the user asked for one; else the imported model is the
+            reference.
     """
 
     def __init__(
@@ -86,6 +88,13 @@ class Compilation:
         keep_input = options.keep_input or options.bundle_api == "glow"
         self.lowering = LoweringOptions(options.use_recipes, keep_input, options.keep_output)
         self.passes = PassContext(developer, sys.stderr.write)
+        self.reference: Graph | None = None
+        if options.quantize and resume is not None and resume.stage != STAGES[0]:
+            raise CompileError.of(
+                "bad-option",
+                f"--quantize comes too late: the stage {resume.stage} is done",
+                help="compile from an earlier stage",
+            )
         self._developer = developer
         self._stop_after = stop_after
         self._resume = resume

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from luciole.bundle import Bundle, assemble_bundle
 from luciole.compilation import Compilation
 from luciole.graph.core import Graph
+from luciole.graph.extract import copy_graph
 from luciole.importers import load_model
+from luciole.importers.samples import Scaling, fed_samples
 from luciole.ir.target import Target
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators
 from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
 from luciole.options import Options
+from luciole.passes.elementwise_fusion import fuse_elementwise
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE, SHRINK
 from luciole.program.core import Program
+from luciole.quantize import QuantizeOptions, quantize_graph
 
 
 def compile_model(source: Path, options: Options, developer: DeveloperOptions = DeveloperOptions()) -> Bundle:
@@ -47,11 +52,31 @@ def assemble(run: Compilation, program: Program) -> Bundle:
 def build_program(run: Compilation) -> Program:
     """All stages up to a program whose kernels are ready to be printed."""
     graph = run("import", load_model, run.source, dict(run.options.dims))
+    graph = run("quantize", quantize, graph, run)
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
     program = run("lower", lower_ordered, graph, run.target, run.lowering)
     program = run("plan", plan_memory, program)
     run.check_ram(program)
     return run("schedule", schedule_kernels, program, run.target)
+
+
+def quantize(graph: Graph, run: Compilation) -> Graph:
+    """The integer graph, where the user asks for one; it becomes the reference of this compilation."""
+    options = run.options
+    if not options.quantize:
+        return graph
+    prepare(graph, run.passes)
+    samples = fed_samples(options.calibration, graph.inputs, Scaling(options.data_scale, options.data_zero))
+    how = QuantizeOptions(options.scheme, options.observer, per_channel=not options.per_tensor)
+    quantized = quantize_graph(graph, islice(samples, options.calibration_samples), how).graph
+    run.reference = copy_graph(quantized)
+    return quantized
+
+
+def prepare(graph: Graph, passes: PassContext) -> Graph:
+    """The float graph after the passes that quantization wants: all but those that make several operators one."""
+    passes.run_pipeline(graph, [step for step in OPTIMIZE if step is not fuse_elementwise])
+    return graph
 
 
 def lower_again(run: Compilation, graph: Graph) -> Program:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
 from luciole.errors import CompileError
@@ -16,6 +18,16 @@ BundleApi = Literal["luciole", "glow"]
 WeightsFormat = Literal["array", "binary"]
 WEIGHTS_FORMATS: tuple[WeightsFormat, ...] = get_args(WeightsFormat)
 
+#: What a float model becomes: itself, or integers.
+QuantizeTo = Literal["", "int8"]
+QUANTIZE_TO: tuple[QuantizeTo, ...] = get_args(QuantizeTo)
+
+#: How ranges of reals become scales and zero points, and how the ranges are found; see `luciole.quantize`.
+SchemeName = Literal["affine", "symmetric", "symmetric-uint8", "power-of-two"]
+SCHEME_NAMES: tuple[SchemeName, ...] = get_args(SchemeName)
+ObserverName = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
+OBSERVER_NAMES: tuple[ObserverName, ...] = get_args(ObserverName)
+
 EMITS: tuple[Emit, ...] = get_args(Emit)
 BUNDLE_APIS: tuple[BundleApi, ...] = get_args(BundleApi)
 
@@ -26,6 +38,18 @@ RUN_STAGES: tuple[Stage, ...] = get_args(Stage)
 #: What can run machine code for another core.
 Emulator = Literal["", "unicorn", "qemu"]
 EMULATORS: tuple[Emulator, ...] = get_args(Emulator)
+
+#: Fields of `Options` that only say how to quantize.
+_QUANTIZATION = (
+    "quantize",
+    "calibration",
+    "calibration_samples",
+    "data_scale",
+    "data_zero",
+    "scheme",
+    "observer",
+    "per_tensor",
+)
 
 _UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "KIB": 1024, "M": 1 << 20, "MB": 1 << 20, "MIB": 1 << 20}
 
@@ -43,6 +67,14 @@ class OptionKeywords(TypedDict, total=False):
     use_recipes: bool
     keep_all_channels: bool
     weights: WeightsFormat
+    quantize: QuantizeTo
+    calibration: str | Path
+    calibration_samples: int | None
+    data_scale: float
+    data_zero: float
+    scheme: SchemeName
+    observer: ObserverName
+    per_tensor: bool
     dims: Mapping[str, int]
 
 
@@ -70,6 +102,19 @@ class Options:
     keep_all_channels: bool = False
     #: How C source has weights above 100 KB: as an array, or as a binary file that the assembler includes.
     weights: WeightsFormat = "array"
+    #: Make a float model one of integers, by samples of its data: an .npz, an .npy or a folder of these.
+    quantize: QuantizeTo = ""
+    calibration: str = ""
+    #: Calibrate with the first samples only.
+    calibration_samples: int | None = None
+    #: What stored samples stand for: the reals (x - data_zero) * data_scale.
+    data_scale: float = 1.0
+    data_zero: float = 0.0
+    #: How scales are chosen from ranges, and ranges from samples.
+    scheme: SchemeName = "affine"
+    observer: ObserverName = "minmax"
+    #: One scale for all weights of a layer instead of one for each output channel.
+    per_tensor: bool = False
     #: A number for each named size of an ONNX model's inputs.
     dims: tuple[tuple[str, int], ...] = ()
 
@@ -77,7 +122,8 @@ class Options:
         check_choice("emit", self.emit, EMITS)
         check_choice("bundle-api", self.bundle_api, BUNDLE_APIS)
         check_choice("weights", self.weights, WEIGHTS_FORMATS)
-        for option, text in (("target", self.target), ("name", self.name)):
+        self._check_quantization()
+        for option, text in (("target", self.target), ("name", self.name), ("calibration", self.calibration)):
             if not isinstance(text, str):
                 raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")
         for flag in fields(self):
@@ -91,10 +137,37 @@ class Options:
             if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
                 raise CompileError.of("bad-option", f"--{option} must be a number of bytes, not {limit!r}")
 
+    def _check_quantization(self) -> None:
+        check_choice("quantize", self.quantize, QUANTIZE_TO)
+        check_choice("scheme", self.scheme, SCHEME_NAMES)
+        check_choice("observer", self.observer, OBSERVER_NAMES)
+        for option, number in (("data-scale", self.data_scale), ("data-zero", self.data_zero)):
+            if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
+                raise CompileError.of("bad-option", f"--{option} must be a finite number, not {number!r}")
+        if self.data_scale == 0:
+            raise CompileError.of("bad-option", "--data-scale 0 would make all samples zero")
+        count = self.calibration_samples
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise CompileError.of("bad-option", f"--calibration-samples must be a positive number, not {count!r}")
+        if self.quantize and not self.calibration:
+            raise CompileError.of(
+                "no-calibration-data",
+                f"--quantize {self.quantize} needs samples of what the model will see",
+                help="--calibration FILE.npz with an array `x`, or arrays by input name; about a hundred samples",
+            )
+        if self.calibration and not self.quantize:
+            raise CompileError.of(
+                "bad-option", "--calibration says nothing without --quantize", help="add --quantize int8"
+            )
+
     def differing(self) -> tuple[tuple[str, str | int | bool | None], ...]:
-        """The options that are not as they are by default, by name; the target and the model's name apart."""
+        """The options that are not as they are by default, by name; the target and the model's name apart.
+
+        How the model was quantized is not among them: a remark on the graph tells that.
+        """
         plain = Options()
-        names = [f.name for f in fields(self) if f.name not in ("target", "name", "dims")]
+        apart = ("target", "name", "dims", *_QUANTIZATION)
+        names = [f.name for f in fields(self) if f.name not in apart]
         given = [(n, getattr(self, n)) for n in names if getattr(self, n) != getattr(plain, n)]
         bound = ", ".join(f"{name}={size}" for name, size in self.dims)
         return (*given, ("dims", bound)) if bound else tuple(given)
@@ -129,6 +202,7 @@ def make_options(target: str, given: OptionKeywords) -> Options:
     if unknown := sorted(set(given) - set(known)):
         problem = f"unknown option{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
         raise CompileError.of("bad-option", problem, help=f"options are {', '.join(known)}")
+    paths = {"calibration": str(path)} if isinstance(path := given.get("calibration"), Path) else {}
     sizes = {key: parse_size(size) for key in ("max_ram", "max_flash") if isinstance(size := given.get(key), str)}
     dims = {"dims": tuple(given["dims"].items())} if isinstance(given.get("dims"), Mapping) else {}
-    return replace(Options(target), **{**given, **sizes, **dims})  # type: ignore[arg-type]  # texts were replaced by sizes
+    return replace(Options(target), **{**given, **sizes, **paths, **dims})  # type: ignore[arg-type]  # texts were replaced by sizes

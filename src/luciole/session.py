@@ -209,7 +209,9 @@ def open_session(
     check_choice("emulator", emulator, EMULATORS)
     prefix = run.identity.name
     if stage == "graph":
-        return Session(program, ReferenceEngine(load_model(run.source)), prefix)
+        return Session(
+            program, ReferenceEngine(run.reference or load_model(run.source, dict(run.options.dims))), prefix
+        )
     if stage != "native":
         return Session(program, ReferenceEngine(program, use_kernels=stage == "kernel"), prefix)
     if bundle is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,23 @@ def validate(
             tally.add(found[name], expected[name], agrees)
         progress(len(fed))
     return tally.result()
+
+
+def count_right(
+    session: Session, samples: Sequence[Mapping[str, Array]], labels: Array, progress: Callable[[int], object]
+) -> int:
+    """How many samples, given as inputs by name, have their label as the first output's prediction.
+
+    `progress` is told how many samples were done since the last time.
+    """
+    name, output = session.program.graph.outputs[0]
+    right = 0
+    for start in range(0, len(samples), BATCH):
+        batch = samples[start : start + BATCH]
+        for found, label in zip(session.run_many(batch), labels[start : start + BATCH], strict=True):
+            right += predict(found[name], output.type) == int(label)
+        progress(len(batch))
+    return right
 
 
 class _Tally:

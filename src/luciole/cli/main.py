@@ -34,6 +34,7 @@ VERBS = {
     "validate": Verb(
         "luciole.cli.validate", "validate_command", "Compare a compiled model with its reference on data."
     ),
+    "quantize": Verb("luciole.cli.quantize", "quantize", "Make a float model one of integers, and say what it costs."),
     "profile": Verb("luciole.cli.profile", "profile", "Count what each layer costs on an emulated core."),
     "inspect": Verb("luciole.cli.inspect", "inspect", "Show tensors, layers, flash, and RAM over time."),
     "targets": Verb("luciole.cli.targets", "targets", "List the cores and machines to compile for."),

@@ -10,7 +10,17 @@ import click
 
 from luciole.compilation import STAGES
 from luciole.errors import CompileError
-from luciole.options import BUNDLE_APIS, EMITS, WEIGHTS_FORMATS, Options, parse_dim, parse_size
+from luciole.options import (
+    BUNDLE_APIS,
+    EMITS,
+    OBSERVER_NAMES,
+    QUANTIZE_TO,
+    SCHEME_NAMES,
+    WEIGHTS_FORMATS,
+    Options,
+    parse_dim,
+    parse_size,
+)
 from luciole.passes.manager import DeveloperOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -69,6 +79,33 @@ _COMPILE_OPTIONS = [
     ),
 ]
 
+#: How stored samples are to be read.
+_DATA_OPTIONS = [
+    click.option("--data-scale", type=float, default=1.0, help="Samples stand for the reals (x - zero) * scale."),
+    click.option("--data-zero", type=float, default=0.0, help="See --data-scale."),
+]
+
+_CALIBRATION_OPTIONS = [
+    click.option("--calibration", metavar="FILE", default="", help="Samples to quantize with: .npz or folder of .npy."),
+    click.option("--calibration-samples", type=click.IntRange(1), help="Calibrate with the first samples only."),
+    click.option(
+        "--scheme", type=click.Choice(SCHEME_NAMES), default="affine", show_default=True, help="How scales are chosen."
+    ),
+    click.option(
+        "--observer",
+        type=click.Choice(OBSERVER_NAMES),
+        default="minmax",
+        show_default=True,
+        help="How ranges of reals are found.",
+    ),
+    click.option("--per-tensor", is_flag=True, help="One scale for all weights of a layer, not one a channel."),
+    *_DATA_OPTIONS,
+]
+
+_QUANTIZE_OPTION = click.option(
+    "--quantize", type=click.Choice([word for word in QUANTIZE_TO if word]), help="Make a float model one of integers."
+)
+
 _DEVELOPER_OPTIONS = [
     click.option(
         "--print-before", multiple=True, metavar="PASS", help="Print the text before a pass, or before `all`."
@@ -97,7 +134,14 @@ def model_argument(command: Command) -> Command:
 
 def compile_options(command: Command) -> Command:
     """The options of a compilation, passed on as keywords; `options_of` and `developer_of` collect them."""
-    for option in reversed(_COMPILE_OPTIONS + _DEVELOPER_OPTIONS):
+    for option in reversed([*_COMPILE_OPTIONS, _QUANTIZE_OPTION, *_CALIBRATION_OPTIONS, *_DEVELOPER_OPTIONS]):
+        command = option(command)
+    return command
+
+
+def calibration_options(command: Command) -> Command:
+    """The options of quantization alone, passed on as keywords."""
+    for option in reversed(_CALIBRATION_OPTIONS):
         command = option(command)
     return command
 
@@ -125,7 +169,15 @@ def options_of(given: dict[str, Any]) -> Options:
         keep_all_channels=given["keep_all_channels"],
         weights=given["weights"],
         dims=given["dims"],
+        quantize=given["quantize"] or "",
+        **quantization_of(given),
     )
+
+
+def quantization_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of quantization among a command's keywords, as fields of `Options`."""
+    names = ("calibration", "calibration_samples", "scheme", "observer", "per_tensor", "data_scale", "data_zero")
+    return {name: given[name] for name in names}
 
 
 def developer_of(given: dict[str, Any]) -> DeveloperOptions:

@@ -34,8 +34,6 @@ from luciole.validate import Validation, validate
     "--data", type=click.Path(path_type=Path), required=True, help="An .npz with samples `x` and perhaps labels `y`."
 )
 @click.option("--limit", type=click.IntRange(1), help="Use only the first samples.")
-@click.option("--data-scale", type=float, default=1.0, help="Samples stand for the reals (x - zero) * scale.")
-@click.option("--data-zero", type=float, default=0.0, help="See --data-scale.")
 @click.option(
     "--stage",
     type=click.Choice(["program", "native"]),
@@ -53,8 +51,6 @@ def validate_command(
     model: Path,
     data: Path,
     limit: int | None,
-    data_scale: float,
-    data_zero: float,
     stage: Stage,
     emulator: Emulator | None,
     as_json: bool,
@@ -63,14 +59,16 @@ def validate_command(
     """Compare MODEL as compiled with its reference, sample by sample, and count right answers.
 
     Exit 4 on a mismatch, with the first operator that differs. int8 inputs take int8 samples as they are and uint8
-    samples minus 128; other samples are quantized, or taken as they are by float inputs.
+    samples minus 128; other samples are quantized, or taken as they are by float inputs. With --quantize the reference
+    is the quantized model, and all samples are reals.
     """
     samples, labels = load_labelled(data, limit)
-    scaling = Scaling(data_scale, data_zero)
+    scaling = Scaling(given["data_scale"], given["data_zero"], are_reals=given["quantize"] is not None)
     with Compilation(model, options_of(given), developer_of(given)) as run:
         with working(f"compiling {model.name}"):
-            reference = load_model(model)
-            session = open_session(run, build_program(run), stage, emulator or "")
+            program = build_program(run)
+            reference = run.reference or load_model(model, dict(run.options.dims))
+            session = open_session(run, program, stage, emulator or "")
         with click.progressbar(length=len(samples), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             result = validate(session, reference, samples, labels, scaling, bar.update)
         cause = None

@@ -7,6 +7,17 @@ from collections.abc import Sequence
 from luciole.graph.core import Graph, Operator, Value
 
 
+def copy_graph(graph: Graph) -> Graph:
+    """The same graph over again, of operators and values of its own; constants share their data.
+
+    Operators that no output needs are left out.
+    """
+    copy = graph_up_to(graph, [value for _, value in graph.outputs])
+    copy.outputs = [(name, value) for (name, _), (_, value) in zip(graph.outputs, copy.outputs, strict=True)]
+    copy.remarks.extend(graph.remarks)
+    return copy
+
+
 def graph_up_to(graph: Graph, results: Sequence[Value]) -> Graph:
     """A new graph of what `results` depend on, with these values as its outputs, each under its own name.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from luciole.ir.arithmetic import quantize
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
 from luciole.ops.quantization import Requantize
-from luciole.quantize.calibrate import Calibration
+from luciole.quantize.calibrate import Calibration, Sample, calibrate
 from luciole.quantize.groups import choose_quants
 from luciole.quantize.observe import OBSERVERS, Range
 from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8
@@ -79,6 +79,20 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
         f" over {calibration.samples} samples; no operator stays in float"
     )
     return quantized
+
+
+def quantize_graph(
+    graph: Graph,
+    samples: Iterable[Sample],
+    options: QuantizeOptions = QuantizeOptions(),
+    progress: Callable[[int], object] = lambda _: None,
+) -> Quantized:
+    """`convert` by the ranges seen in samples, after a look at what cannot be converted, which takes less time.
+
+    `progress` is told 1 after each sample. Raises what `calibrate` and `convert` raise.
+    """
+    _check(graph, _float_operators(graph))
+    return convert(graph, calibrate(graph, samples, progress), options)
 
 
 def _is_float(value: Value) -> bool:

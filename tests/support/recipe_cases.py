@@ -20,9 +20,13 @@ from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ir.types import Array
 from luciole.kernel.interpret import run_kernel
+from luciole.kernel.transform import expand_long_multiply
 from luciole.kernel.verify import verify_kernel
 from luciole.targets.base import BoundKernel, KernelRecipe, build_kernel
 from support.native_c import call_kernel, compile_c, kernels_source
+
+#: No kernel may need more bytes of stack.
+STACK_LIMIT = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,8 @@ def measure_emulated(cases: Sequence[RecipeCase], core: str = "cortex-m4") -> li
 
 def _measure(case: RecipeCase, core: str) -> int:
     target, kernel = find_target(core), case.bound.kernel
+    if not target.has("long_multiply"):
+        kernel = expand_long_multiply(kernel)
     module = LlvmModule(print_kernel_llvm(kernel, "kernel", target, section=".text.kernel"), not kernel.is_scheduled)
     machine = EmulatedMachine(compile_object([module], target), find_core(core))
     addresses = {}
@@ -92,6 +98,7 @@ def _measure(case: RecipeCase, core: str) -> int:
         elif parameter.kind == "workspace":
             machine.write(addresses[parameter.name], b"\xa5" * size)
     measured = machine.measure("kernel", *addresses.values())
+    assert measured.stack_bytes <= STACK_LIMIT
     machine.check_guards()
     got = np.frombuffer(machine.read(addresses["y"], case.expected.nbytes), case.expected.dtype)
     case.check(got, core)

@@ -16,14 +16,24 @@ from luciole.errors import InternalError
 from luciole.ir.target import Target
 
 #: LLVM's options for code generation, which hold for the process: set anew for every object.
-_OPTIONS = {"enable-misched": "true", "pre-RA-sched": "default", "riscv-enable-machine-combiner": "true"}
+_OPTIONS = {
+    "enable-misched": "true",
+    "pre-RA-sched": "default",
+    "riscv-enable-machine-combiner": "true",
+    "disable-machine-sink": "false",
+}
 
 #: What differs by the beginning of a triple. Register-tiled kernels are written in the order in which their sums fit
 #: the registers; these cores' schedulers would gather products first and additions later, and spill.
+#: Where a clamp is made of branches, sums would sink below those of their neighbors, and operands would be spilled.
 _OPTIONS_OF = {
-    "thumbv6m": {"enable-misched": "false", "pre-RA-sched": "source"},
+    "thumbv6m": {"enable-misched": "false", "pre-RA-sched": "source", "disable-machine-sink": "true"},
     "thumbv7m-": {"enable-misched": "false"},
-    "riscv32": {"enable-misched": "false", "riscv-enable-machine-combiner": "false"},
+    "riscv32": {
+        "enable-misched": "false",
+        "riscv-enable-machine-combiner": "false",
+        "disable-machine-sink": "true",
+    },
 }
 
 

@@ -36,6 +36,7 @@ RECIPE_MODULES = (
     "luciole.targets.scalar.conv",
     "luciole.targets.armv7em.add",
     "luciole.targets.armv7em.pool",
+    "luciole.targets.scalar.depthwise",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.

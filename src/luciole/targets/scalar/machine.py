@@ -26,6 +26,8 @@ class Machine:
     requantize: int
     #: Instructions around one turn of the inner loop.
     turn: int = 5
+    #: Products of one sum in a turn of the inner loop, tried in this order: the first that divides the sum's length.
+    unrolls: tuple[int, ...] = (8, 10, 9, 12, 7, 6, 5, 4)
     #: Estimated, loads and multiplications with their extra cycles.
     cycles_per_instruction: float = 1.3
 
@@ -50,7 +52,17 @@ THUMB2 = Machine(
     requantize=10,
 )
 #: RV32 with M: 27 registers, no multiply-add, offsets below 2048.
-RISCV32 = Machine("riscv32", ("riscv32",), sums=16, reach=2047, product=2, is_unsigned=False, requantize=14)
+RISCV32 = Machine(
+    "riscv32",
+    ("riscv32",),
+    sums=16,
+    reach=2047,
+    product=2,
+    is_unsigned=False,
+    requantize=14,
+    turn=3,
+    unrolls=(4, 3, 5, 2),
+)
 #: Armv6-M, Armv8-M Baseline: 8 low registers, a multiplication that overwrites its operand, byte loads that reach 31.
 THUMB1 = Machine(
     "thumb1", ("thumbv6m", "thumbv8m.base"), sums=4, reach=31, product=2, is_unsigned=True, requantize=45, turn=6

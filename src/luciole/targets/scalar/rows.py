@@ -23,8 +23,6 @@ from luciole.kernel.core import Expr
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.scalar.machine import Machine
 
-#: Products of one sum in a turn of the inner loop, tried in this order: the first that divides the sum's length.
-UNROLLS = (8, 10, 9, 12, 7, 6, 5, 4)
 #: Sums of at most so many products are written out without a loop.
 WRITTEN_OUT = 12
 #: Bytes of parameters a channel: bias, multiplier, shift.
@@ -55,7 +53,8 @@ class Rows:
         if self.length <= WRITTEN_OUT and not self.machine.is_unsigned:
             return self.length
         most = (self.machine.reach + 1) // self.channels
-        return next((u for u in UNROLLS if self.length % u == 0 and u <= most), min(8, self.length, most))
+        unrolls = self.machine.unrolls
+        return next((u for u in unrolls if self.length % u == 0 and u <= most), min(unrolls[0], self.length, most))
 
     @property
     def weights(self) -> Array:

@@ -77,3 +77,47 @@ def _signed(byte: int, unit: int) -> int:
     """A byte repeated over a unit, as a signed number."""
     word = sum(byte << (8 * i) for i in range(unit))
     return word - (1 << (8 * unit)) if word >= 1 << (8 * unit - 1) else word
+
+
+def filled(k: LoopBuilder, place: Expr, fill: int, count: int, unit: int) -> None:
+    """`count` units (of 1, 2 or 4 bytes) of the byte `fill`."""
+    value = Constant(_signed(fill, unit), _TYPES[unit])
+    unroll = _unrolled(count)
+
+    def some(write: Expr) -> None:
+        for i in range(unroll):
+            k.write(write, i * unit, value)
+
+    if count == unroll:
+        some(place)
+        return
+    write = k.define("write", place)
+    end = k.define("write_end", place + count * unit)
+    with k.repeat_while(lambda: write.ne(end)):
+        some(write)
+        write += unroll * unit
+
+
+def gathered(k: LoopBuilder, machine: Machine, place: Expr, source: Expr, count: int, unit: int, stride: int) -> None:
+    """`count` units, `stride` bytes apart from `source` on, one behind the other into `place`; see `copied`."""
+    unroll = _unrolled(count)
+    write, read = k.define("write", place), k.define("read", source)
+
+    def some() -> None:
+        for i in range(unroll):
+            value = k.read(read, i * stride, _TYPES[unit])
+            k.write(write, i * unit, _kept(machine, value, 0, unit))
+
+    if count == unroll:
+        some()
+        return
+    end = k.define("write_end", write + count * unit)
+    with k.repeat_while(lambda: write.ne(end)):
+        some()
+        write.set(write + unroll * unit)
+        read.set(read + unroll * stride)
+
+
+def _unrolled(count: int) -> int:
+    """The largest part of a count that is written out."""
+    return next((u for u in range(min(WRITTEN_UNITS, count), 0, -1) if count % u == 0), 0)

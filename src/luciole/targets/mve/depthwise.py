@@ -1,11 +1,13 @@
 """Depthwise convolution of int8 with vectors: four channels at a time, all taps of the window written out.
 
-Weights are packed [blocks of 4 channels, taps, 4]. Where windows reach outside the input, the rows under a row of
-outputs are copied into the workspace, with the zero point at both sides, so that no pixel needs a test; where they are
-too long for it, the windows at the border are gathered one by one.
+Weights are packed [blocks of 4 channels, taps, 4]. Where windows reach outside the input, or where there are so many
+channels that the taps are out of reach of a load's offset, a slice of the channels of the rows under some rows of
+outputs is copied into the workspace, with the zero point around. Two neighboring pixels share weights and inputs.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,12 +15,12 @@ from luciole.graph.core import Operator, Views
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
-from luciole.kernel.core import Expr, Operand, binary
-from luciole.ops.common import lies_in
+from luciole.kernel.core import Expr, Operand, binary, minimum
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.targets.armv7em.intrinsics import kept
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.mve import copies
+from luciole.targets.mve.depthwise_plan import TAPS_LIMIT, WORKSPACE_LIMIT, Plan, plan_of
 from luciole.targets.mve.requantization import (
     BLOCK_BYTES,
     LANES,
@@ -27,11 +29,6 @@ from luciole.targets.mve.requantization import (
     requantization_problem,
     requantized,
 )
-
-#: Bytes of workspace that a kernel may take.
-WORKSPACE_LIMIT = 4096
-#: Windows of more taps would make long code.
-TAPS_LIMIT = 32
 
 
 @kernel("depthwise_conv2d", DType.I8, needs={"mve"})
@@ -46,201 +43,195 @@ class DepthwiseVectors(KernelRecipe):
             return f"{op.multiplier} output channels for each input channel"
         if op.dilations != (1, 1):
             return "the window is dilated"
-        if _taps(op) > TAPS_LIMIT:
+        if op.window.kernel[0] * op.window.kernel[1] > TAPS_LIMIT:
             return f"the window has more than {TAPS_LIMIT} taps"
         if op.w.data is None or (op.b is not None and op.b.data is None):
             return "weights or bias are not constant"
-        if self.workspace_bytes(op) > WORKSPACE_LIMIT:
-            return f"a window exceeds the workspace of {WORKSPACE_LIMIT} bytes"
+        if plan_of(op) is None:
+            return f"the rows under a row of outputs exceed the workspace of {WORKSPACE_LIMIT} bytes"
         return requantization_problem(op.sums())
 
     def constants(self, op: Operator) -> dict[str, Array]:
         assert isinstance(op, DepthwiseConv2d)
-        weights = np.zeros((blocks_of(op.sums().channels) * LANES, _taps(op)), np.int8)
-        weights[: op.sums().channels] = op.sums().weights
-        packed = np.ascontiguousarray(weights.reshape(-1, LANES, _taps(op)).transpose(0, 2, 1))
-        return {"weights": packed, "channels": packed_parameters(op.sums())}
+        sums, taps = op.sums(), _plan(op).taps
+        weights = np.zeros((blocks_of(sums.channels) * LANES, taps), np.int8)
+        weights[: sums.channels] = sums.weights
+        packed = np.ascontiguousarray(weights.reshape(-1, LANES, taps).transpose(0, 2, 1))
+        return {"weights": packed, "channels": packed_parameters(sums)}
 
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, DepthwiseConv2d)
-        if not op.window.has_padding:
-            return 0
-        return _strip_bytes(op) if _has_strip(op) else _taps(op) * op.x.type.shape[3]
+        return _plan(op).workspace_bytes
 
     def cost(self, op: Operator, target: Target) -> Cost:
-        """From counting the loops; gathering is for the pixels at the border."""
+        """From counting the loops."""
         assert isinstance(op, DepthwiseConv2d)
-        batch, height, width, channels = op.result_types()[0].shape
-        size = op.x.type.shape[1:3]
-        inner = len(op.window.inner_range(0, size[0])) * len(op.window.inner_range(1, size[1]))
-        blocks = blocks_of(channels)
-        window = _taps(op) * channels // 8 + 10 * op.window.kernel[0] + 20
-        gathering = (height * width - inner) * window
-        if op.window.has_padding and _has_strip(op):
-            gathering = height * (3 * _strip_bytes(op) // 16 + 12 * op.window.kernel[0] + 20)
-        pixel = blocks * (4 * _taps(op) + 14) + 16
-        instructions = batch * (height * width * pixel + gathering)
-        constants = blocks * (LANES * _taps(op) + BLOCK_BYTES)
-        return Cost(instructions, 2 * instructions, 300 + 12 * _taps(op), constants, self.workspace_bytes(op))
+        plan = _plan(op)
+        instructions = plan.batch * plan.instructions
+        constants = blocks_of(plan.channels) * (LANES * plan.taps + BLOCK_BYTES)
+        code = 300 + (12 * plan.taps + 100) * (plan.pixels + plan.outputs[1] % plan.pixels)
+        return Cost(instructions, 2 * instructions, code, constants, plan.workspace_bytes)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)
-        batch, height, width, channels = op.result_types()[0].shape
-        target = k.define("target", v.y.address())
-        has_strip = op.window.has_padding and _has_strip(op)
-        if has_strip:
-            _fill_margins(k, op, v)
-        with k.nest("n", batch, height) as (n, oh):
-            if has_strip:
-                _copy_strip(k, op, v, n, oh)
-                column = k.define("column", v.workspace.address())
-                stride = k.define("stride", _strip_columns(op) * channels, DType.INDEX)
-                with k.loop("ow", width):
-                    _channels(k, op, v, column, stride, target)
-                    column.set(column + op.strides[1] * channels)
-                    target.set(target + channels)
-            else:
-                _windows(k, op, v, n, oh, target)
+        plan = _plan(op)
+        if not plan.strip:
+            line_bytes = plan.size[1] * plan.channels
+            with k.nest("n", plan.batch, plan.outputs[0]) as (n, oh):
+                source = v.x.address((n * plan.size[0] + oh * plan.strides[0]) * line_bytes)
+                _row(k, op, plan, v, source, (n, oh, 0))
+            return
+        _fill_margins(k, op, plan, v)
+        with k.nest("n", plan.batch) as (n,), k.loop("c", 0, plan.channels, plan.slice) as c:
+            if plan.strip == plan.outputs[0]:
+                _strip(k, op, plan, v, (n, 0, c))
+                return
+            with k.loop("first", 0, plan.outputs[0], plan.strip) as first:
+                _strip(k, op, plan, v, (n, first, c))
 
 
-def _taps(op: DepthwiseConv2d) -> int:
-    return op.window.kernel[0] * op.window.kernel[1]
+def _plan(op: DepthwiseConv2d) -> Plan:
+    plan = plan_of(op)
+    assert plan is not None
+    return plan
 
 
-def _strip_columns(op: DepthwiseConv2d) -> int:
-    """Columns under a row of outputs, padding included."""
-    return (op.result_types()[0].shape[2] - 1) * op.strides[1] + op.window.kernel[1]
+Place = tuple[Expr, Operand, Operand]
 
 
-def _strip_bytes(op: DepthwiseConv2d) -> int:
-    return op.window.kernel[0] * _strip_columns(op) * op.x.type.shape[3]
-
-
-def _has_strip(op: DepthwiseConv2d) -> bool:
-    return _strip_bytes(op) <= WORKSPACE_LIMIT
-
-
-def _copied_columns(op: DepthwiseConv2d) -> int:
-    """Columns of x that a strip has."""
-    return min(op.x.type.shape[2], _strip_columns(op) - op.pads[1])
-
-
-def _fill_margins(k: LoopBuilder, op: DepthwiseConv2d, v: Views) -> None:
+def _fill_margins(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views) -> None:
     """The columns outside x, once."""
-    channels, columns = op.x.type.shape[3], _strip_columns(op)
-    right = op.pads[1] + _copied_columns(op)
-    for row in range(op.window.kernel[0]):
-        base = row * columns * channels
-        copies.fill(k, v.workspace.address(base), op.sums().zero_point, op.pads[1] * channels)
-        margin = (columns - right) * channels
-        copies.fill(k, v.workspace.address(base + right * channels), op.sums().zero_point, margin)
+    left = plan.pads[1] * plan.slice
+    right = left + plan.copied_columns * plan.slice
+    if not left and right == plan.row_bytes:
+        return
+    with k.loop("margin", plan.strip_rows) as row:
+        base = k.define("margin_place", v.workspace.address(row * plan.row_bytes))
+        copies.fill(k, base, op.sums().zero_point, left)
+        copies.fill(k, base + right, op.sums().zero_point, plan.row_bytes - right)
 
 
-def _copy_strip(k: LoopBuilder, op: DepthwiseConv2d, v: Views, n: Expr, oh: Expr) -> None:
-    """The rows of x under a row of outputs, the zero point where there are none."""
-    _, height, width, channels = op.x.type.shape
-    row_bytes = _strip_columns(op) * channels
-    rows, count = op.window.kernel[0], _copied_columns(op) * channels
-    place = k.define("strip", v.workspace.address(op.pads[1] * channels))
-    row = k.define("top", oh * op.strides[0] - op.pads[0], DType.INDEX)
-    line = k.define("line", v.x.address((n * height + row) * (width * channels)))
-    with k.loop("kh", rows):
-        if op.window.inner_range(0, height) == range(op.result_types()[0].shape[1]):
-            copies.copy(k, place, line, count)
-        else:
-            with k.if_(binary("and", row >= 0, row < height)):
-                copies.copy(k, place, line, count)
-            with k.else_():
-                copies.fill(k, place, op.sums().zero_point, count)
-        place.set(place + row_bytes)
-        line.set(line + width * channels)
+def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, at: Place) -> None:
+    """Some rows of outputs of a slice of channels, from the first one on."""
+    n, first, c = at
+    _copy_rows(k, op, plan, v, at)
+    line = k.define("strip_line", v.workspace.address())
+    last = minimum(first + plan.strip, plan.outputs[0])
+    with k.loop("oh", first, last) as oh:
+        _row(k, op, plan, v, line, (n, oh, c))
+        line.set(line + plan.strides[0] * plan.row_bytes)
+
+
+def _copy_rows(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, at: Place) -> None:
+    """A slice of the rows of x under a strip, the zero point where there are none."""
+    n, first, c = at
+    columns, line_bytes = plan.copied_columns, plan.size[1] * plan.channels
+    place = k.define("strip", v.workspace.address(plan.pads[1] * plan.slice))
+    row = k.define("top", first * plan.strides[0] - plan.pads[0], DType.INDEX)
+    line = k.define("line", v.x.address((n * plan.size[0] + row) * line_bytes + c))
+    with k.loop("line_number", plan.strip_rows):
+        with k.if_(binary("and", row >= 0, row < plan.size[0])):
+            if plan.slice == plan.channels:
+                copies.copy(k, place, line, columns * plan.channels)
+            else:
+                read, write = k.define("column_source", line), k.define("column_place", place)
+                with k.loop("column_number", columns):
+                    copies.copy(k, write, read, plan.slice)
+                    read.set(read + plan.channels)
+                    write.set(write + plan.slice)
+        with k.else_():
+            copies.fill(k, place, op.sums().zero_point, columns * plan.slice)
+        place.set(place + plan.row_bytes)
+        line.set(line + line_bytes)
         row.set(row + 1)
 
 
-def _windows(k: LoopBuilder, op: DepthwiseConv2d, v: Views, n: Expr, oh: Expr, target: Register) -> None:
-    """A row of outputs from windows where they lie, or gathered one by one."""
-    width, channels = op.result_types()[0].shape[2:]
-    rows: tuple[Operand, Operand] = (0, op.window.kernel[0])
-    if op.window.has_padding:
-        rows = copies.prepare_rows(k, op.window, op.x, v, oh, 0, op.sums().zero_point)
-    with k.loop("ow", width) as ow:
-        source, stride = _window(k, op, v, (n, oh, ow), rows)
-        _channels(k, op, v, source, stride, target)
-        target.set(target + channels)
+def _row(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, source: Expr, at: Place) -> None:
+    """A slice of a row of outputs whose windows lie one after the other from `source` on."""
+    n, oh, c = at
+    width, pixels = plan.outputs[1], plan.pixels
+    column = k.define("column", source)
+    target = k.define("target", v.y.address((n * plan.outputs[0] + oh) * (width * plan.channels) + c))
+
+    def step(count: int) -> None:
+        _channels(k, op, plan, v, column, target, c, count)
+        column.set(column + count * plan.strides[1] * plan.slice)
+        target.set(target + count * plan.channels)
+
+    if width // pixels > 1:
+        with k.loop("ow", width // pixels):
+            step(pixels)
+    else:
+        step(pixels)
+    if width % pixels:
+        step(width % pixels)
 
 
-def _window(
-    k: LoopBuilder, op: DepthwiseConv2d, v: Views, pixel: tuple[Expr, Expr, Expr], rows: tuple[Operand, Operand]
-) -> tuple[Expr, Expr]:
-    """A pointer to the first tap of a pixel's window, and the bytes from one of its rows to the next."""
-    n, oh, ow = pixel
-    _, height, width, channels = op.x.type.shape
-    inner = op.window.inner_range(0, height), op.window.inner_range(1, width)
-    top, left = oh * op.strides[0] - op.pads[0], ow * op.strides[1] - op.pads[1]
-    inside = v.x.address(((n * height + top) * width + left) * channels)
-    outputs = op.window.output_size((height, width))
-    if inner == (range(outputs[0]), range(outputs[1])):
-        return k.define("source", inside), k.define("stride", width * channels, DType.INDEX)
-    source = k.define("source", v.workspace.address())
-    stride = k.define("stride", op.window.kernel[1] * channels, DType.INDEX)
-    tests = [
-        lies_in(position, found, size)
-        for position, found, size in zip((oh, ow), inner, outputs, strict=True)
-        if found != range(size)
-    ]
-    if not all(inner):
-        copies.gather(k, op.window, op.x, v, pixel, rows, 0)
-        return source, stride
-    with k.if_(tests[0] if len(tests) == 1 else binary("and", tests[0], tests[1])):
-        source.set(inside)
-        stride.set(width * channels)
-    with k.else_():
-        copies.gather(k, op.window, op.x, v, pixel, rows, 0)
-    return source, stride
-
-
-def _channels(k: LoopBuilder, op: DepthwiseConv2d, v: Views, source: Expr, stride: Expr, target: Expr) -> None:
-    """All channels of a pixel."""
-    channels = op.sums().channels
-    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
-    # From the middle column more channels are within reach of a load's offset.
-    first = source + op.window.kernel[1] // 2 * channels
-    rows = [k.define("row", kept(first))]
-    for _ in range(1, op.window.kernel[0]):
-        rows.append(k.define("row", kept(rows[-1] + stride)))
-    out, whole, rest = k.define("out", target), channels // LANES, channels % LANES
-    if whole > 1:
-        out_end = k.define("out_end", out + whole * LANES)
-        with k.repeat_while(lambda: out.ne(out_end)):
-            _block(k, op, rows, weights, parameters, out, LANES)
-    elif whole:
-        _block(k, op, rows, weights, parameters, out, LANES)
-    if rest:
-        _block(k, op, rows, weights, parameters, out, rest)
-
-
-def _block(
-    k: LoopBuilder,
-    op: DepthwiseConv2d,
-    rows: list[Register],
-    weights: Register,
-    parameters: Register,
-    out: Register,
-    channels: int,
+def _channels(
+    k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, source: Expr, target: Expr, c: Operand, pixels: int
 ) -> None:
+    """All channels of a slice of one pixel or two."""
+    weights = k.define("weights", v.weights.address(c * plan.taps))
+    parameters = k.define("parameters", v.channels.address(c * (BLOCK_BYTES // LANES)))
+    groups = plan.groups(pixels)
+    pointers = [k.define("inputs", kept(source + group.middle) if len(groups) > 1 else source) for group in groups]
+    body = _Block(k, op, plan, pixels, pointers, weights, parameters, k.define("out", target))
+    whole, rest = plan.slice // LANES, plan.slice % LANES
+    if whole > 1:
+        out_end = k.define("out_end", body.out + whole * LANES)
+        with k.repeat_while(lambda: body.out.ne(out_end)):
+            _block(body, LANES)
+    elif whole:
+        _block(body, LANES)
+    if rest:
+        _block(body, rest)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What the code of four channels works with."""
+
+    k: LoopBuilder
+    op: DepthwiseConv2d
+    plan: Plan
+    pixels: int
+    #: Into the inputs, one for each group of taps.
+    pointers: list[Register]
+    weights: Register
+    parameters: Register
+    out: Register
+
+    def input(self, lane: Expr, row: int, column: int) -> Expr:
+        """An input under the windows, as `i32`."""
+        offset = self.plan.offset(row, column)
+        groups = self.plan.groups(self.pixels)
+        number = next(i for i, group in enumerate(groups) if group.first <= offset <= group.last)
+        base = groups[number].middle if len(groups) > 1 else 0
+        return self.k.read(self.pointers[number] + lane, offset - base, DType.I8).cast(DType.I32)
+
+
+def _block(b: _Block, channels: int) -> None:
     """Up to four channels; moves the pointers behind them."""
-    step = op.x.type.shape[3]
+    k, stride = b.k, b.plan.strides[1]
+    rows, columns = b.plan.kernel
     with k.loop("lane", channels) as lane:
-        total: Expr = k.read(parameters + lane * 4, 0, DType.I32)
-        for i, row in enumerate(rows):
-            for j in range(op.window.kernel[1]):
-                x = k.read(row + lane, (j - op.window.kernel[1] // 2) * step, DType.I8).cast(DType.I32)
-                tap = LANES * (i * op.window.kernel[1] + j)
-                total = total + x * k.read(weights + lane, tap, DType.I8).cast(DType.I32)
-        total = k.define("total", total)
-        k.write(out + lane, 0, requantized(k, op.sums(), total, parameters, lane), DType.I8)
-    for row in rows:
-        row.set(kept(row + LANES))
-    weights.set(weights + LANES * len(rows) * op.window.kernel[1])
-    parameters.set(parameters + BLOCK_BYTES)
-    out.set(out + channels)
+        totals: list[Expr] = [k.read(b.parameters + lane * 4, 0, DType.I32)] * b.pixels
+        for i in range(rows):
+            inputs: dict[int, Expr] = {}
+            for j in range(columns):
+                tap = k.read(b.weights + lane, LANES * (i * columns + j), DType.I8).cast(DType.I32)
+                weight = k.define("weight", tap)
+                for p in range(b.pixels):
+                    column = p * stride + j
+                    if column not in inputs:
+                        inputs[column] = k.define("x", b.input(lane, i, column))
+                    totals[p] = k.define("total", totals[p] + inputs[column] * weight)
+        for p, total in enumerate(totals):
+            result = requantized(k, b.op.sums(), total, b.parameters, lane)
+            k.write(b.out + lane, p * b.plan.channels, result, DType.I8)
+    for pointer in b.pointers:
+        moved = pointer + LANES
+        pointer.set(kept(moved) if len(b.pointers) > 1 else moved)
+    b.weights.set(b.weights + LANES * rows * columns)
+    b.parameters.set(b.parameters + BLOCK_BYTES)
+    b.out.set(b.out + channels)

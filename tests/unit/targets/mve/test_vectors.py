@@ -157,10 +157,17 @@ def conv(
 
 
 @pytest.mark.qemu
-def test_windows_at_the_border_when_rows_exceed_the_workspace() -> None:
-    wide = depthwise(16, (4, 100))
-    assert 0 < wide.recipe.workspace_bytes(wide.op) <= WORKSPACE_LIMIT
-    measure_vectors([wide, depthwise(16, (1, 100)), depthwise(7, (2, 300))])
+def test_large_images_and_many_channels_go_through_the_workspace_in_parts() -> None:
+    cases = [
+        depthwise(16, (4, 100)),
+        depthwise(64, (5, 40)),
+        depthwise(20, (30, 30), (5, 3)),
+        depthwise(7, (2, 180)),
+        depthwise(128, (28, 1), (5, 1)),
+        depthwise(60, (3, 3)),
+    ]
+    assert all(0 < wide.recipe.workspace_bytes(wide.op) <= WORKSPACE_LIMIT for wide in cases)
+    measure_vectors(cases)
 
 
 @pytest.mark.qemu
@@ -169,8 +176,9 @@ def test_instructions_are_few_and_costs_honest() -> None:
         (conv(64, 64, (25, 5), (1, 1), (0, 0, 0, 0)), 0.25),
         (conv(32, 32, (16, 16), (3, 3), (1, 1, 1, 1)), 0.2),
         (conv(1, 64, (49, 10), (10, 4), (4, 1, 5, 1)), 0.45),
-        (depthwise(64, (25, 5)), 1.6),
-        (depthwise(32, (24, 24)), 1.6),
+        (depthwise(64, (25, 5)), 1.35),
+        (depthwise(32, (24, 24)), 1.3),
+        (depthwise(128, (28, 1), (5, 1)), 1.5),
     ]
     s = Samples(1)
     dense = FullyConnected(
@@ -181,7 +189,7 @@ def test_instructions_are_few_and_costs_honest() -> None:
     for (layer, most), executed in zip(layers, measure_vectors(cases), strict=True):
         assert executed / layer.op.macs() <= most, layer.op
         stated = layer.recipe.cost(layer.op, find_target("cortex-m55"))
-        assert executed == pytest.approx(stated.instructions, rel=0.15), layer.op
+        assert executed == pytest.approx(stated.instructions, rel=0.1), layer.op
         assert stated.constant_bytes == sum(data.nbytes for data in layer.recipe.constants(layer.op).values())
         assert stated.workspace_bytes <= WORKSPACE_LIMIT
 
@@ -195,7 +203,7 @@ def test_what_the_recipes_refuse() -> None:
     assert "dilated" in recipe.applies(replace(window, dilations=(2, 1)))
     assert "shift" in recipe.applies(replace(window, quant=Samples().quant(1e-5)))
     assert "taps" in recipe.applies(depthwise(8, (9, 9), (7, 7)).op)
-    assert "workspace" in recipe.applies(depthwise(600, (9, 300)).op)
+    assert "workspace" in recipe.applies(depthwise(7, (9, 300)).op)
     large = conv(300, 4, (5, 5), (4, 4), (0, 0, 0, 0))
     assert "workspace" in large.recipe.applies(large.op)
     s = Samples()

@@ -28,6 +28,8 @@ from luciole.targets.base import Cost, KernelRecipe, kernel
 TILE_PIXELS = 3
 #: Taps (pairs of products for one pixel) in one turn of the inner loop, at most.
 UNROLLED_TAPS = 12
+#: Windows of up to so many taps are written out without a loop.
+WRITTEN_TAPS = 20
 #: The workspace of a strip of output columns stays below this many bytes, if a tile's columns do.
 WORKSPACE_LIMIT = 4096
 
@@ -57,6 +59,13 @@ class _Shape:
     def pairs(self) -> int:
         """Pairs of products in one column of a window."""
         return self.column_halves // 2
+
+    @property
+    def unroll(self) -> int:
+        """Pairs in one turn of the inner loop: all of them in small windows that cannot be cut otherwise."""
+        most = max(1, UNROLLED_TAPS // self.kernel_width)
+        unroll = next(u for u in range(most, 0, -1) if self.pairs % u == 0)
+        return self.pairs if unroll == 1 and self.pairs * self.kernel_width <= WRITTEN_TAPS else unroll
 
     @property
     def by_words(self) -> bool:
@@ -97,17 +106,21 @@ class ConvHiLo(KernelRecipe):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, Conv2d)
-        shape = _shape(op)
-        loads = TILE_PIXELS + shape.kernel_width - 1 if op.strides[1] == 1 else TILE_PIXELS * shape.kernel_width
-        per_pair = loads + shape.kernel_width * (2 + 2 * TILE_PIXELS)
-        turns = -(-shape.pairs * shape.kernel_width // UNROLLED_TAPS)
-        per_channels = shape.pairs * per_pair + 4 * turns + 14 * TILE_PIXELS + 14
-        tiles = shape.out_height * -(-shape.out_width // TILE_PIXELS)
-        widened = shape.out_height * shape.strip_columns * shape.column_halves * -(-shape.out_width // shape.strip)
+        shape, taps = _shape(op), op.window.kernel[1]
+
+        def per_pair_of_channels(pixels: int) -> int:
+            columns = {p * op.strides[1] + kx for p in range(pixels) for kx in range(taps)}
+            turns = shape.pairs // shape.unroll
+            sums = shape.pairs * (len(columns) + taps * (2 + 2 * pixels)) + (4 * turns if turns > 1 else 0)
+            return sums + 14 * pixels + 14 if pixels else 0
+
+        strips = [shape.strip] * (shape.out_width // shape.strip) + [shape.out_width % shape.strip]
+        tiles = [divmod(strip, TILE_PIXELS) for strip in strips]
+        per_row = sum(whole * per_pair_of_channels(TILE_PIXELS) + per_pair_of_channels(rest) for whole, rest in tiles)
+        widened = shape.strip_columns * shape.column_halves * -(-shape.out_width // shape.strip)
         pairs_of_channels = -(-shape.out_channels // 2)
-        instructions = op.result_types()[0].shape[0] * (
-            tiles * pairs_of_channels * per_channels + widened * (2 if shape.by_words else 5)
-        )
+        rows = op.result_types()[0].shape[0] * shape.out_height
+        instructions = rows * (pairs_of_channels * per_row + widened * (2 if shape.by_words else 5))
         constants = 4 * pairs_of_channels * (shape.pairs * shape.kernel_width + hilo.PARAMETER_WORDS)
         code = 2200 + 60 * UNROLLED_TAPS
         return Cost(instructions, int(1.2 * instructions), code, constants, self.workspace_bytes(op))
@@ -320,26 +333,27 @@ def _accumulate(
 ) -> None:
     """The sums of one pair of channels; `weights` ends behind the pair's row."""
     even, both = sums
-    pixels, taps = len(even), shape.kernel_width
-    most = max(1, UNROLLED_TAPS // taps)
-    unroll = next(u for u in range(most, 0, -1) if shape.pairs % u == 0)
+    pixels, taps, stride = len(even), shape.kernel_width, op.strides[1]
+    # Taps that share columns follow one another, so that few columns are in registers at a time.
+    order = sorted(range(taps), key=lambda kx: (kx % stride, kx))
+    unroll = shape.unroll
     inputs = k.define("inputs", columns)
     end = k.define("weights_end", weights + 4 * shape.pairs * taps)
 
     def turn() -> None:
         for u in range(unroll):
             loaded: dict[int, Register] = {}
-            for kx in range(taps):
+            for kx in order:
                 k.fence()
                 for p in range(pixels):
-                    column = p * op.strides[1] + kx
+                    column = p * stride + kx
                     if column not in loaded:
                         offset = column * shape.column_bytes + 4 * u
                         # Alignment 2 keeps the compiler from pairing loads into LDRD, which does not pipeline.
                         loaded[column] = k.define(f"x{column}", k.read(inputs, offset, DType.I32, 2))
                 word = k.define("word", k.read(weights, 4 * (u * taps + kx), DType.I32, 2))
                 low = k.define("low", sxtb16(word))
-                x = [loaded[p * op.strides[1] + kx] for p in range(pixels)]
+                x = [loaded[p * stride + kx] for p in range(pixels)]
                 for p in range(pixels):
                     even[p].set(smlad(low, x[p], even[p]))
                 for p in range(pixels):

@@ -23,7 +23,7 @@ from luciole.targets.base import Cost, KernelRecipe, kernel
 #: 13 registers.
 TILE_PIXELS = 3
 #: Pairs of inputs in one turn of the inner loop.
-UNROLL = 8
+UNROLL = 16
 
 
 @kernel("conv2d", DType.I8, needs={"dsp"})

@@ -69,7 +69,8 @@ class DepthwiseVectors(KernelRecipe):
         plan = _plan(op)
         instructions = plan.batch * plan.instructions
         constants = blocks_of(plan.channels) * (LANES * plan.taps + BLOCK_BYTES)
-        code = 300 + (12 * plan.taps + 100) * (plan.pixels + plan.outputs[1] % plan.pixels)
+        bodies = plan.pixels + plan.outputs[1] % plan.pixels
+        code = 300 + len(plan.parts()) * (12 * plan.taps + 100) * bodies
         return Cost(instructions, 2 * instructions, code, constants, plan.workspace_bytes)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
@@ -81,13 +82,10 @@ class DepthwiseVectors(KernelRecipe):
                 source = v.x.address((n * plan.size[0] + oh * plan.strides[0]) * line_bytes)
                 _row(k, op, plan, v, source, (n, oh, 0))
             return
-        _fill_margins(k, op, plan, v)
-        with k.nest("n", plan.batch) as (n,), k.loop("c", 0, plan.channels, plan.slice) as c:
-            if plan.strip == plan.outputs[0]:
-                _strip(k, op, plan, v, (n, 0, c))
-                return
-            with k.loop("first", 0, plan.outputs[0], plan.strip) as first:
-                _strip(k, op, plan, v, (n, first, c))
+        for part, starts in plan.parts():
+            _fill_margins(k, op, part, v)
+            with k.nest("n", plan.batch) as (n,), k.loop("c", starts.start, starts.stop, starts.step) as c:
+                _slice(k, op, part, v, n, c)
 
 
 def _plan(op: DepthwiseConv2d) -> Plan:
@@ -109,6 +107,15 @@ def _fill_margins(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views) -> 
         base = k.define("margin_place", v.workspace.address(row * plan.row_bytes))
         copies.fill(k, base, op.sums().zero_point, left)
         copies.fill(k, base + right, op.sums().zero_point, plan.row_bytes - right)
+
+
+def _slice(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, n: Expr, c: Expr) -> None:
+    """All outputs of a slice of channels."""
+    if plan.strip == plan.outputs[0]:
+        _strip(k, op, plan, v, (n, 0, c))
+        return
+    with k.loop("first", 0, plan.outputs[0], plan.strip) as first:
+        _strip(k, op, plan, v, (n, first, c))
 
 
 def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, at: Place) -> None:

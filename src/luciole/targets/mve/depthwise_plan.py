@@ -109,29 +109,42 @@ class Plan:
     @property
     def instructions(self) -> int:
         """Executed instructions for one image, from counting the loops."""
-        return self._row_instructions * self.outputs[0] + self._copy_instructions
+        return sum(part._part_instructions(len(found)) for part, found in self.parts())
+
+    def parts(self) -> list[tuple[Plan, range]]:
+        """The slices of whole size by where they begin, and the rest of the channels, with a plan of its own."""
+        whole = self.channels // self.slice * self.slice
+        parts = [(self, range(0, whole, self.slice))]
+        if whole < self.channels:
+            rest = replace(self, slice=self.channels - whole)
+            parts.append((rest, range(whole, self.channels, rest.slice)))
+        return parts
+
+    def _part_instructions(self, slices: int) -> int:
+        """Some slices of all rows of outputs."""
+        return slices * (self._row_instructions * self.outputs[0] + self._copy_instructions)
 
     @property
     def _row_instructions(self) -> int:
-        """A row of outputs, all channels."""
+        """A row of outputs of a slice."""
         far = self.taps if len(self.groups(self.pixels)) == 1 and self.kernel[0] > 1 else 0
-        blocks, slices = blocks_of(self.slice), self.channels // self.slice
+        blocks = blocks_of(self.slice)
         shared_columns = min((self.pixels - 1) * self.strides[1] + self.kernel[1], self.pixels * self.kernel[1])
         pair = self.taps * (1 + 2 * self.pixels) + shared_columns * self.kernel[0] + 4 + 10 * self.pixels + far
         single = 4 * self.taps + 14 + far
         pairs, rest = divmod(self.outputs[1], self.pixels)
-        return slices * (blocks * (pairs * pair + rest * single) + 18 * (pairs + rest) + 10)
+        return blocks * (pairs * pair + rest * single) + 18 * (pairs + rest) + 10
 
     @property
     def _copy_instructions(self) -> int:
-        """All copies into strips."""
+        """All copies of a slice into strips."""
         if not self.strip:
             return 0
         row = 16 + 3 * self.copied_columns * self.slice // 16
         if self.slice < self.channels:
             row = 16 + self.copied_columns * (3 + copy_instructions(self.slice))
         strips = -(-self.outputs[0] // self.strip)
-        return self.channels // self.slice * strips * (self.strip_rows * row + 20)
+        return strips * (self.strip_rows * row + 20)
 
 
 def plan_of(op: DepthwiseConv2d) -> Plan | None:
@@ -161,14 +174,16 @@ def plan_of(op: DepthwiseConv2d) -> Plan | None:
 
 
 def _with_strips(plan: Plan) -> Plan | None:
-    """The plan with as many channels in a slice, and then as many rows in a strip, as fit."""
-    slices = [s for s in range(SLICE_LIMIT, 0, -LANES) if plan.channels % s == 0]
-    if plan.channels <= SLICE_LIMIT or not slices:
-        slices = [plan.channels, *(s for s in slices if s < plan.channels)]
-    for channels in slices:
-        found = replace(plan, slice=channels, strip=1)
-        fitting = (WORKSPACE_LIMIT // found.row_bytes - plan.kernel[0]) // plan.strides[0] + 1
+    """The plan with as many channels in a slice, and then as many rows in a strip, as fit. Slices that leave no rest
+    are better, unless they are small.
+    """
+    found = range(min(SLICE_LIMIT, plan.channels // LANES * LANES), 0, -LANES)
+    slices = [plan.channels] if plan.channels <= SLICE_LIMIT else []
+    slices += [s for s in found if plan.channels % s == 0 and s >= SLICE_LIMIT // 2]
+    for channels in (*slices, *found):
+        cut = replace(plan, slice=channels, strip=1)
+        fitting = (WORKSPACE_LIMIT // cut.row_bytes - plan.kernel[0]) // plan.strides[0] + 1
         if fitting >= 1:
             strips = -(-plan.outputs[0] // fitting)
-            return replace(found, strip=-(-plan.outputs[0] // strips))
+            return replace(cut, strip=-(-plan.outputs[0] // strips))
     return None

@@ -165,6 +165,8 @@ def test_large_images_and_many_channels_go_through_the_workspace_in_parts() -> N
         depthwise(7, (2, 180)),
         depthwise(128, (28, 1), (5, 1)),
         depthwise(60, (3, 3)),
+        depthwise(26, (3, 120)),
+        depthwise(106, (6, 6)),
     ]
     assert all(0 < wide.recipe.workspace_bytes(wide.op) <= WORKSPACE_LIMIT for wide in cases)
     measure_vectors(cases)
@@ -203,7 +205,7 @@ def test_what_the_recipes_refuse() -> None:
     assert "dilated" in recipe.applies(replace(window, dilations=(2, 1)))
     assert "shift" in recipe.applies(replace(window, quant=Samples().quant(1e-5)))
     assert "taps" in recipe.applies(depthwise(8, (9, 9), (7, 7)).op)
-    assert "workspace" in recipe.applies(depthwise(7, (9, 300)).op)
+    assert "workspace" in recipe.applies(depthwise(7, (9, 400)).op)
     large = conv(300, 4, (5, 5), (4, 4), (0, 0, 0, 0))
     assert "workspace" in large.recipe.applies(large.op)
     s = Samples()

@@ -24,6 +24,7 @@ from luciole.kernel.transform import expand_long_multiply
 from luciole.kernel.verify import verify_kernel
 from luciole.targets.base import BoundKernel, KernelRecipe, build_kernel
 from support.native_c import call_kernel, compile_c, kernels_source
+from support.operator_samples import assert_nearly_equal
 
 #: No kernel may need more bytes of stack.
 STACK_LIMIT = 1024
@@ -59,7 +60,10 @@ class RecipeCase:
         return {p.name: np.asarray(given[p.name], order="C").reshape(p.shape) for p in parameters if p.name in given}
 
     def check(self, got: Array, where: str) -> None:
-        """Assert that a result has the bits of `expected`."""
+        """Assert that a result has the bits of `expected`; sums of floats are nearly the same."""
+        if got.dtype == np.float32:
+            assert_nearly_equal(got.reshape(self.expected.shape), self.expected, tolerance=3e-6)
+            return
         assert np.array_equal(got.reshape(self.expected.shape), self.expected), f"{where}: {self.op}"
 
 

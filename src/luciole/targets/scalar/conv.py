@@ -20,12 +20,14 @@ from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.conv import Conv2d
 from luciole.ops.matmul import FullyConnected
 from luciole.targets.base import Cost, KernelRecipe, kernel
-from luciole.targets.scalar.machine import RISCV32, THUMB1, THUMB2, Machine
+from luciole.targets.scalar.machine import RISCV32, RISCV32_FPU, THUMB1, THUMB2, THUMB2_FPU, Machine
 from luciole.targets.scalar.rows import Rows, emit_rows, plan_rows
 from luciole.targets.scalar.strips import copied, fill_byte
 
 #: The workspace of a strip of output columns stays below this many bytes, if one window does.
 WORKSPACE_LIMIT = 4096
+#: As above for f32.
+FLOAT_WORKSPACE_LIMIT = 8192
 
 
 class TiledRecipe(KernelRecipe):
@@ -88,7 +90,7 @@ class TiledConv(TiledRecipe):
 
     def alignments(self, op: Operator) -> dict[str, int]:
         assert isinstance(op, Conv2d)
-        return {} if self._plan(op).is_direct else {"x": math.gcd(4, op.x.type.shape[3])}
+        return {} if self._plan(op).is_direct else {"x": math.gcd(4, op.x.type.shape[3] * op.x.type.dtype.size_bytes)}
 
     def cost(self, op: Operator, target: Target) -> Cost:
         assert isinstance(op, Conv2d)
@@ -96,7 +98,7 @@ class TiledConv(TiledRecipe):
         instructions = plan.runs * plan.rows.instructions(plan.count)
         if not plan.is_direct:
             rows = int(np.prod(op.result_types()[0].shape[:2]))
-            width = math.gcd(4, op.x.type.shape[3])
+            width = math.gcd(4, plan.column_bytes)
             strips = -(-plan.count // plan.strip)
             instructions += rows * strips * plan.workspace_bytes * 3 // width
         return self._cost(plan.rows, instructions, plan.count, plan.workspace_bytes)
@@ -109,9 +111,10 @@ class TiledConv(TiledRecipe):
             return
         _, height, width, channels = op.x.type.shape
         batch, out_height, out_width, out_channels = op.result_types()[0].shape
+        size = op.x.type.dtype.size_bytes
         with k.nest("n", batch, out_height) as (n, oh):
-            image = k.define("image", v.x.address(n * (height * width * channels)))
-            line = k.define("line", v.y.address((n * out_height + oh) * (out_width * out_channels)))
+            image = k.define("image", v.x.address(n * (height * width * channels * size)))
+            line = k.define("line", v.y.address((n * out_height + oh) * (out_width * out_channels * size)))
             whole, rest = divmod(out_width, plan.strip)
             if whole == 1:
                 _strip(k, op, plan, v, image, line, oh, 0, plan.strip)
@@ -125,15 +128,17 @@ class TiledConv(TiledRecipe):
         _, height, width, channels = op.x.type.shape
         batch, out_height, out_width, _ = op.result_types()[0].shape
         (kernel_height, kernel_width), stride = op.window.kernel, op.strides[1]
-        column_bytes = kernel_height * channels
+        size = op.x.type.dtype.size_bytes
+        column_bytes = kernel_height * channels * size
         is_direct = kernel_height == 1 and not op.window.has_padding and not self.machine.is_unsigned
         runs, count = batch * out_height, out_width
-        run_bytes = op.strides[0] * width * channels
+        run_bytes = op.strides[0] * width * channels * size
         if is_direct and stride * out_width == width and op.strides[0] == 1:
             runs, count = 1, runs * count
-        if is_direct and batch > 1 and runs > 1 and run_bytes * out_height != height * width * channels:
+        if is_direct and batch > 1 and runs > 1 and run_bytes * out_height != height * width * channels * size:
             is_direct = False
-        fitting = (WORKSPACE_LIMIT // column_bytes - kernel_width) // stride + 1
+        limit = WORKSPACE_LIMIT if size == 1 else FLOAT_WORKSPACE_LIMIT
+        fitting = (limit // column_bytes - kernel_width) // stride + 1
         strip = out_width if is_direct else min(out_width, max(1, fitting))
         if strip >= 12 and strip < out_width:
             strip = strip // 12 * 12
@@ -149,7 +154,7 @@ def _direct(k: LoopBuilder, op: Conv2d, plan: _Plan, v: Views) -> None:
     if plan.runs == 1:
         emit_rows(k, plan.rows, v, source, target, plan.count)
         return
-    line_bytes = plan.count * plan.rows.sums.channels
+    line_bytes = plan.count * plan.rows.sums.channels * plan.rows.size
     end = k.define("line_end", v.y.address(plan.runs * line_bytes))
     with k.repeat_while(lambda: target.ne(end)):
         emit_rows(k, plan.rows, v, source, target, plan.count)
@@ -162,8 +167,9 @@ def _strip(
 ) -> None:
     """`count` output columns from `first` of one output row: copy the input under them, then all tiles."""
     columns = (count - 1) * op.strides[1] + op.window.kernel[1]
-    _, height, width, channels = op.x.type.shape
-    fill = fill_byte(plan.rows.sums.zero_point, plan.rows.machine)
+    _, height, width, _ = op.x.type.shape
+    piece = op.x.type.shape[3] * plan.rows.size
+    fill = fill_byte(plan.rows.sums.zero_point, plan.rows.machine) if plan.rows.size == 1 else 0
     start = k.define("start", first * op.strides[1] - op.pads[1], DType.INDEX)
     begin: Operand = 0
     end: Operand = columns
@@ -172,18 +178,18 @@ def _strip(
         end = k.define("end", maximum(minimum(width - start, columns), begin))
     with k.loop("ky", op.window.kernel[0]) as ky:
         row = k.define("row", oh * op.strides[0] - op.pads[0] + ky)
-        place = k.define("place", v.workspace.address(ky * channels))
-        source = image + ((row * width + start + begin) * channels)
+        place = k.define("place", v.workspace.address(ky * piece))
+        source = image + ((row * width + start + begin) * piece)
 
         def whole_row() -> None:
             if op.pads[1]:
-                copied(k, plan.rows.machine, place, None, fill, begin, channels, plan.column_bytes)
+                copied(k, plan.rows.machine, place, None, fill, begin, piece, plan.column_bytes)
             after = k.define("after", place + begin * plan.column_bytes)
             inside = end - begin
-            copied(k, plan.rows.machine, after, source, fill, inside, channels, plan.column_bytes)
+            copied(k, plan.rows.machine, after, source, fill, inside, piece, plan.column_bytes)
             if op.pads[1] or op.pads[3]:
                 rest = k.define("rest", place + end * plan.column_bytes)
-                copied(k, plan.rows.machine, rest, None, fill, columns - end, channels, plan.column_bytes)
+                copied(k, plan.rows.machine, rest, None, fill, columns - end, piece, plan.column_bytes)
 
         if op.pads[0] or op.pads[2]:
             is_inside = k.define("is_inside", 1)
@@ -194,10 +200,10 @@ def _strip(
             with k.if_(is_inside.ne(0)):
                 whole_row()
             with k.else_():
-                copied(k, plan.rows.machine, place, None, fill, columns, channels, plan.column_bytes)
+                copied(k, plan.rows.machine, place, None, fill, columns, piece, plan.column_bytes)
         else:
             whole_row()
-    emit_rows(k, plan.rows, v, v.workspace.address(), line + first * plan.rows.sums.channels, count)
+    emit_rows(k, plan.rows, v, v.workspace.address(), line + first * (plan.rows.sums.channels * plan.rows.size), count)
 
 
 class TiledFullyConnected(TiledRecipe):
@@ -248,7 +254,13 @@ class TiledFullyConnected(TiledRecipe):
 
     def _rows(self, op: FullyConnected) -> Rows:
         count = 1 if self.machine.is_unsigned else self._count(op)
-        return plan_rows(self.machine, op.sums(), np.arange(op.w.type.shape[1]), op.w.type.shape[1], count)
+        return plan_rows(
+            self.machine,
+            op.sums(),
+            np.arange(op.w.type.shape[1]),
+            op.w.type.shape[1] * op.w.type.dtype.size_bytes,
+            count,
+        )
 
 
 @kernel("conv2d", DType.I8, needs={"long_multiply"})
@@ -291,3 +303,31 @@ class FullyConnectedThumb1(TiledFullyConnected):
     """For Armv6-M."""
 
     name, machine = "tiled_thumb1", THUMB1
+
+
+@kernel("conv2d", DType.F32, needs={"fpu"})
+class FloatConvThumb2(TiledConv):
+    """For Armv7E-M and Armv8-M with an FPU."""
+
+    name, machine = "tiled_thumb2", THUMB2_FPU
+
+
+@kernel("conv2d", DType.F32, needs={"fpu"})
+class FloatConvRiscv32(TiledConv):
+    """For RV32 with F."""
+
+    name, machine = "tiled_riscv32", RISCV32_FPU
+
+
+@kernel("fully_connected", DType.F32, needs={"fpu"})
+class FloatFullyConnectedThumb2(TiledFullyConnected):
+    """For Armv7E-M and Armv8-M with an FPU."""
+
+    name, machine = "tiled_thumb2", THUMB2_FPU
+
+
+@kernel("fully_connected", DType.F32, needs={"fpu"})
+class FloatFullyConnectedRiscv32(TiledFullyConnected):
+    """For RV32 with F."""
+
+    name, machine = "tiled_riscv32", RISCV32_FPU

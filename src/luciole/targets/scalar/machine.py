@@ -24,6 +24,8 @@ class Machine:
     product: int
     is_unsigned: bool
     requantize: int
+    #: Whether registers remain for a pointer to each window of a tile.
+    has_pointers: bool = False
     #: Instructions around one turn of the inner loop.
     turn: int = 5
     #: Products of one sum in a turn of the inner loop, tried in this order: the first that divides the sum's length.
@@ -66,4 +68,29 @@ RISCV32 = Machine(
 #: Armv6-M, Armv8-M Baseline: 8 low registers, a multiplication that overwrites its operand, byte loads that reach 31.
 THUMB1 = Machine(
     "thumb1", ("thumbv6m", "thumbv8m.base"), sums=4, reach=31, product=2, is_unsigned=True, requantize=45, turn=6
+)
+#: The FPU of Armv7E-M and Armv8-M: 32 registers, loads that reach 1020 bytes; integer registers are free for pointers.
+THUMB2_FPU = Machine(
+    "thumb2_fpu",
+    ("thumbv7em", "thumbv8m.main"),
+    sums=16,
+    reach=1020,
+    product=2,
+    is_unsigned=False,
+    requantize=2,
+    has_pointers=True,
+    unrolls=(4, 3, 5, 2),
+)
+#: RV32 with F.
+RISCV32_FPU = Machine(
+    "riscv32_fpu",
+    ("riscv32",),
+    sums=16,
+    reach=2047,
+    product=2,
+    is_unsigned=False,
+    requantize=2,
+    has_pointers=True,
+    turn=4,
+    unrolls=(4, 3, 5, 2),
 )

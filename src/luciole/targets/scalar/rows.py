@@ -1,9 +1,9 @@
-"""Dot products of several windows of bytes with several channels of weights, all sums of a tile in registers.
+"""Dot products of several windows with several channels of weights, all sums of a tile in registers.
 
-A window is `length` bytes in a run; windows of neighboring results begin `step` bytes apart. Weights are interleaved by
-the channels of a tile, [group of channels][k][channel], so that one pointer walks them. For every k a tile loads its
-elements of the windows and of the weights once and adds all their products: (pixels + channels) loads for pixels *
-channels products. All windows lie wholly in memory, so the zero point of x is in the bias.
+A window is `length` elements (int8 or f32) in a run; windows of neighboring results begin `step` bytes apart. Weights
+are interleaved by the channels of a tile, [group of channels][k][channel], so that one pointer walks them. For every k
+a tile loads its elements of the windows and of the weights once and adds all their products: (pixels + channels) loads
+for pixels * channels products. All windows lie wholly in memory, so the zero point of x is in the bias.
 
 On cores whose loads extend no signs, X = x + 128 and W = w + 128 are what memory holds, and
 sum of x * w = sum of X * W - 128 * sum of X - 128 * sum of w; the second term is one sum for a window and all channels.
@@ -20,12 +20,13 @@ from luciole.ir.arithmetic import wrap_int32
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr
+from luciole.ops import common
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.scalar.machine import Machine
 
 #: Sums of at most so many products are written out without a loop.
 WRITTEN_OUT = 12
-#: Bytes of parameters a channel: bias, multiplier, shift.
+#: Bytes of parameters of an int8 channel: bias, multiplier, shift.
 PARAMETER_BYTES = 12
 
 
@@ -39,8 +40,23 @@ class Rows:
     step: int
     pixels: int
     channels: int
-    #: Which weight of a channel belongs to each byte of a window.
+    #: Which weight of a channel belongs to each element of a window.
     order: Array
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return 1 if self.sums.is_int8 else 4
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of parameters of a channel: a bias, for int8 multiplier and shift besides."""
+        return PARAMETER_BYTES if self.sums.is_int8 else 4
+
+    @property
+    def shares_pointer(self) -> bool:
+        """Whether all windows of a tile are within reach of one pointer."""
+        return (self.pixels - 1) * self.step + 16 * self.size <= self.machine.reach
 
     @property
     def groups(self) -> tuple[int, int]:
@@ -58,17 +74,20 @@ class Rows:
 
     @property
     def weights(self) -> Array:
-        """The weights as the kernel reads them, one byte each."""
+        """The weights as the kernel reads them."""
         whole, _ = self.groups
-        kept = self.sums.weights[:, self.order] + self.machine.bias
-        split = whole * self.channels
+        data = common.constant_of(self.sums.op, self.sums.w, "w").reshape(self.sums.channels, -1)
+        kept = (data.astype(np.int64) + self.machine.bias).astype(np.uint8).view(np.int8) if self.size == 1 else data
+        kept, split = kept[:, self.order], whole * self.channels
         parts = [kept[:split].reshape(whole, self.channels, -1).transpose(0, 2, 1), kept[split:].T]
-        flat = np.concatenate([part.reshape(-1) for part in parts])
-        return np.ascontiguousarray(flat.astype(np.uint8).view(np.int8))
+        return np.ascontiguousarray(np.concatenate([part.reshape(-1) for part in parts]))
 
     @property
     def parameters(self) -> Array:
-        """int32 [channels, 3]: bias with all that is constant folded into it, multiplier, shift."""
+        """int32 [channels, 3]: bias with all that is constant folded into it, multiplier, shift; or f32 biases."""
+        if not self.sums.is_int8:
+            bias = None if self.sums.b is None else common.constant_of(self.sums.op, self.sums.b, "b")
+            return np.zeros(self.sums.channels, np.float32) if bias is None else bias
         parameters = self.sums.parameters()["channels"].copy()
         parameters[:, 0] = wrap_int32(
             parameters[:, 0].astype(np.int64) - self.machine.bias * self.sums.weights.sum(axis=1)
@@ -104,12 +123,13 @@ class Rows:
 
 def plan_rows(machine: Machine, sums: WeightedSum, order: Array, step: int, count: int) -> Rows:
     """The cheapest tile for runs of `count` windows that begin `step` bytes apart. `order` tells which weight of a
-    channel belongs to each byte of a window.
+    channel belongs to each element of a window.
     """
     folded, length = replace(sums, folds_zero_point=True), len(order)
     tiles = []
     for pixels in range(1, min(machine.sums, count) + 1):
-        if pixels > 1 and (machine.is_unsigned or (pixels - 1) * step + 16 > machine.reach):
+        is_far = (pixels - 1) * step + 16 > machine.reach and not machine.has_pointers
+        if pixels > 1 and (machine.is_unsigned or is_far):
             break
         for channels in range(1, machine.sums // pixels + 1):
             if min(pixels, channels) <= 4:
@@ -124,15 +144,15 @@ def emit_rows(k: LoopBuilder, rows: Rows, v: Views, windows: Expr, target: Expr,
     if whole == 1:
         _tile(k, rows, v, source, result, rows.pixels)
     elif whole:
-        end = k.define("results_end", target + whole * rows.pixels * rows.sums.channels)
+        end = k.define("results_end", target + whole * rows.pixels * rows.sums.channels * rows.size)
         with k.repeat_while(lambda: result.ne(end)):
             _tile(k, rows, v, source, result, rows.pixels)
             source += rows.pixels * rows.step
-            result += rows.pixels * rows.sums.channels
+            result += rows.pixels * rows.sums.channels * rows.size
     if rest:
         if whole == 1:
             source += rows.pixels * rows.step
-            result += rows.pixels * rows.sums.channels
+            result += rows.pixels * rows.sums.channels * rows.size
         _tile(k, rows, v, source, result, rest)
 
 
@@ -145,15 +165,15 @@ def _tile(k: LoopBuilder, rows: Rows, v: Views, source: Expr, target: Expr, pixe
     if whole == 1:
         _block(k, rows, corrections, weights, parameters, source, out, (pixels, rows.channels))
     elif whole:
-        end = k.define("out_end", target + whole * rows.channels)
+        end = k.define("out_end", target + whole * rows.channels * rows.size)
         with k.repeat_while(lambda: out.ne(end)):
             _block(k, rows, corrections, weights, parameters, source, out, (pixels, rows.channels))
-            parameters += PARAMETER_BYTES * rows.channels
-            out += rows.channels
+            parameters += rows.parameter_bytes * rows.channels
+            out += rows.channels * rows.size
     if rest:
         if whole == 1:
-            parameters += PARAMETER_BYTES * rows.channels
-            out += rows.channels
+            parameters += rows.parameter_bytes * rows.channels
+            out += rows.channels * rows.size
         _block(k, rows, corrections, weights, parameters, source, out, (pixels, rest))
 
 
@@ -190,10 +210,16 @@ def _block(
     totals = []
     for p in range(pixels):
         for c in range(channels):
-            bias = k.read(parameters, PARAMETER_BYTES * c, DType.I32)
+            bias = k.read(parameters, rows.parameter_bytes * c, DType.I32 if rows.size == 1 else DType.F32)
             totals.append(k.define("total", bias + corrections[p] if corrections else bias))
     _accumulate(k, rows, weights, source, totals, tile)
     k.fence()
+    if not rows.sums.is_int8:
+        for p in range(pixels):
+            for c in range(channels):
+                value = common.float_activation(rows.sums.activation, totals[p * channels + c])
+                k.write(out, 4 * (p * rows.sums.channels + c), value)
+        return
     for c in range(channels):
         multiplier = k.define("multiplier", k.read(parameters, PARAMETER_BYTES * c + 4, DType.I32))
         shift = k.define("shift", k.read(parameters, PARAMETER_BYTES * c + 8, DType.I32))
@@ -207,39 +233,50 @@ def _accumulate(
     k: LoopBuilder, rows: Rows, weights: Register, source: Expr, totals: list[Register], tile: tuple[int, int]
 ) -> None:
     """Add all products of a tile to its sums."""
-    channels, unroll = tile[1], rows.unroll
+    (pixels, channels), unroll = tile, rows.unroll
     turns, rest = divmod(rows.length, unroll)
-    read = k.define("read", source)
+    if rows.shares_pointer:
+        reads = [k.define("read", source)]
+    else:
+        reads = [k.define("read", source + p * rows.step) for p in range(pixels)]
+
+    def turn(count: int) -> None:
+        for u in range(count):
+            _products(k, rows, u, weights, reads, totals, tile)
+        for read in reads:
+            read.set(read + count * rows.size)
+        weights.set(weights + count * channels * rows.size)
+
     if turns > 1:
-        end = k.define("weights_end", weights + turns * unroll * channels)
+        end = k.define("weights_end", weights + turns * unroll * channels * rows.size)
         with k.repeat_while(lambda: weights.ne(end)):
-            for u in range(unroll):
-                _products(k, rows, u, weights, read, totals, tile)
-            read += unroll
-            weights += unroll * channels
+            turn(unroll)
     elif turns:
-        for u in range(unroll):
-            _products(k, rows, u, weights, read, totals, tile)
-        read += unroll
-        weights += unroll * channels
-    for u in range(rest):
-        _products(k, rows, u, weights, read, totals, tile)
+        turn(unroll)
     if rest:
-        weights += rest * channels
+        turn(rest)
 
 
 def _products(
-    k: LoopBuilder, rows: Rows, u: int, weights: Expr, read: Expr, totals: list[Register], tile: tuple[int, int]
+    k: LoopBuilder,
+    rows: Rows,
+    u: int,
+    weights: Expr,
+    reads: list[Register],
+    totals: list[Register],
+    tile: tuple[int, int],
 ) -> None:
     """The products at one k; the side of the tile with fewer elements stays in registers."""
     pixels, channels = tile
-    dtype = DType.U8 if rows.machine.is_unsigned else DType.I8
+    signed = DType.I8 if rows.sums.is_int8 else DType.F32
+    dtype = DType.U8 if rows.machine.is_unsigned else signed
 
     def x(p: int) -> Register:
-        return k.define("x", k.read(read, p * rows.step + u, dtype).cast(DType.I32))
+        read, first = (reads[0], p * rows.step) if rows.shares_pointer else (reads[p], 0)
+        return k.define("x", common.widened(k.read(read, first + u * rows.size, dtype)))
 
     def w(c: int) -> Register:
-        return k.define("w", k.read(weights, u * channels + c, dtype).cast(DType.I32))
+        return k.define("w", common.widened(k.read(weights, (u * channels + c) * rows.size, dtype)))
 
     k.fence()
     if channels <= pixels:

@@ -124,6 +124,54 @@ def test_random_layers_as_c(core: str, tmp_path: Path) -> None:
     check_as_c(random_cases(core, 5000, 30, size=13, channels=20), tmp_path)
 
 
+def random_float_cases(core: str, seed: int, count: int, size: int) -> list[RecipeCase]:
+    """Convolutions and fully connected layers of floats in turn."""
+    cases: list[RecipeCase] = []
+    while len(cases) < count:
+        seed += 1
+        s = Samples(seed)
+        n = Numbers(s)
+        (kernel, pads, strides), depth, out = n.window(), n.depth(9), n.between(1, 9)
+        op: Operator = Conv2d(
+            s.f32(n.between(1, 2), n.between(1, size), n.between(1, size), depth),
+            s.f32_weights(out, *kernel, depth),
+            s.f32_weights(out) if n.below(4) else None,
+            strides=strides,
+            pads=pads,
+            activation=n.activation,
+        )
+        if len(cases) % 2:
+            length = n.between(1, 300)
+            op = FullyConnected(s.f32(n.between(1, 5), length), s.f32_weights(out, length), activation=n.activation)
+        try:
+            op.result_types()
+        except CompileError:
+            continue
+        cases.append(RecipeCase(op, s, tiled(op, core)))
+    return cases
+
+
+FPU_CORES = ("cortex-m4", "rv32imafc")
+
+
+@pytest.mark.parametrize("core", FPU_CORES)
+def test_random_layers_of_floats(core: str, tmp_path: Path) -> None:
+    check_interpreted(random_float_cases(core, 100, 8, size=4))
+    measure_emulated(random_float_cases(core, 1000, 40, size=12), core)
+    check_as_c(random_float_cases(core, 5000, 20, size=12), tmp_path)
+
+
+@pytest.mark.parametrize("core", FPU_CORES)
+def test_instructions_of_floats_are_few_and_costs_honest(core: str) -> None:
+    s = Samples(3)
+    op = Conv2d(s.f32(1, 8, 8, 32), s.f32_weights(32, 3, 3, 32), s.f32_weights(32), pads=(1, 1, 1, 1))
+    case = RecipeCase(op, s, tiled(op, core))
+    (executed,) = measure_emulated([case], core)
+    stated = case.recipe.cost(op, find_target(core))
+    assert executed / op.macs() <= 2.75
+    assert executed == pytest.approx(stated.instructions, rel=0.1)
+
+
 def conv(height: int, width: int, depth: int, out: int, kernel: int, stride: int = 1) -> RecipeCase:
     """A square convolution that keeps the size of its input, as networks have them."""
     s = Samples(7)

@@ -13,6 +13,7 @@ from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.arithmetic import quantize
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
+from luciole.ops.activation import Relu6
 from luciole.ops.quantization import Requantize
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
 from luciole.quantize.groups import choose_quants
@@ -175,7 +176,8 @@ class _Writer:
             return op.with_operands(self._operand)
         quant = self._quants[result]
         if isinstance(op, KEEPING):
-            return op.with_operands(self._operand)
+            kept = op.with_operands(self._operand)
+            return replace(kept, quant=quant) if isinstance(op, Relu6) else kept
         if isinstance(op, JOINING):
             return op.with_operands(lambda value: self._operand_as(value, quant, op))
         return replace(op.with_operands(self._operand), quant=FIXED.get(type(op), quant))

@@ -7,7 +7,7 @@ last bit. An observer is a function from statistics to a `Range`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ BINS = 8192
 #: A histogram reaches from -2**exponent to 2**exponent, at least with this exponent: that of the least normal float32.
 _LEAST_EXPONENT = -126
 
-#: Shrunken ranges that `entropy` and `mse` try, as parts of the whole one; a first of equals wins.
+#: What `entropy` and `mse` try as ends of a range, as parts of the whole one's; the first of equals wins.
 _PARTS = tuple(1.0 - step / 100 for step in range(81))
 
 #: Numbers that an int8 tensor can hold.
@@ -175,14 +175,14 @@ def entropy(statistics: Statistics) -> Range:
 
 
 def _best(whole: Range, cost: Callable[[Range], float]) -> Range:
-    """The shrunken range of least cost; the whole one where it is empty."""
-    whole = whole.hull(Range(0.0, 0.0))
-    return min(_shrunken(whole), key=cost) if whole.low < whole.high else whole
-
-
-def _shrunken(whole: Range) -> Iterator[Range]:
-    for part in _PARTS:
-        yield Range(whole.low * part, whole.high * part)
+    """A shrunken range of low cost: each end in turn is set to its best part, twice; an empty range stays."""
+    best = whole = whole.hull(Range(0.0, 0.0))
+    if whole.low == whole.high:
+        return whole
+    for _ in range(2):
+        best = min((Range(best.low, whole.high * part) for part in _PARTS), key=cost)
+        best = min((Range(whole.low * part, best.high) for part in _PARTS), key=cost)
+    return best
 
 
 #: Every observer by its name.

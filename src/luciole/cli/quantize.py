@@ -26,7 +26,15 @@ from luciole.importers.samples import Scaling, fed_samples, load_labelled
 from luciole.ir.types import Array
 from luciole.options import Options
 from luciole.passes.manager import PassContext
-from luciole.quantize import LayerError, Quantized, QuantizeOptions, Sample, layer_errors, quantize_graph
+from luciole.quantize import (
+    LayerError,
+    Quantized,
+    QuantizeOptions,
+    Sample,
+    check_quantizable,
+    layer_errors,
+    quantize_graph,
+)
 from luciole.quantize.report import quantize_sample
 from luciole.report.table import Cell, Column, Table
 from luciole.session import Session, open_session
@@ -54,6 +62,7 @@ def quantize(model: Path, output: Path | None, data: Path | None, skip: int, as_
     labelled = load_labelled(data, None) if data is not None else None
     scaling = Scaling(options.data_scale, options.data_zero)
     graph = prepare(load_model(model), PassContext())
+    check_quantizable(graph)
     samples = list(islice(fed_samples(options.calibration, graph.inputs, scaling), options.calibration_samples))
     how = QuantizeOptions(options.scheme, options.observer, per_channel=not options.per_tensor)
     with _progress("calibrating", len(samples)) as done:

@@ -6,7 +6,7 @@ layers = layer_errors(graph, quantized, samples)
 """
 
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
-from luciole.quantize.convert import Quantized, QuantizeOptions, convert, quantize_graph
+from luciole.quantize.convert import Quantized, QuantizeOptions, check_quantizable, convert, quantize_graph
 from luciole.quantize.observe import OBSERVERS, Range, Statistics
 from luciole.quantize.report import LayerError, layer_errors
 from luciole.quantize.schemes import SCHEMES, Scheme
@@ -23,6 +23,7 @@ __all__ = [
     "Scheme",
     "Statistics",
     "calibrate",
+    "check_quantizable",
     "convert",
     "layer_errors",
     "quantize_graph",

@@ -57,8 +57,8 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
     Inputs and outputs are int8 too. The graph is one before elementwise fusion, with activations fused already, and
     `calibration` is of it. Raises `CompileError` that names all operators without a meaning in int8.
     """
+    check_quantizable(graph)
     operators = _float_operators(graph)
-    _check(graph, operators)
     observe, scheme = OBSERVERS[options.observer], SCHEMES[options.scheme]
     ranges: dict[Value, Range] = {}
     for value in graph.values():
@@ -92,7 +92,7 @@ def quantize_graph(
 
     `progress` is told 1 after each sample. Raises what `calibrate` and `convert` raise.
     """
-    _check(graph, _float_operators(graph))
+    check_quantizable(graph)
     return convert(graph, calibrate(graph, samples, progress), options)
 
 
@@ -105,7 +105,7 @@ def _float_operators(graph: Graph) -> tuple[Operator, ...]:
     return tuple(op for op in graph.operators if any(map(_is_float, (*op.operands, *graph.results(op)))))
 
 
-def _check(graph: Graph, operators: tuple[Operator, ...]) -> None:
+def check_quantizable(graph: Graph) -> None:
     """Raise `CompileError` that lists whatever keeps a graph from being quantized."""
     problems = Diagnostics()
     if not any(map(_is_float, (*graph.inputs, *(value for _, value in graph.outputs)))):
@@ -114,7 +114,7 @@ def _check(graph: Graph, operators: tuple[Operator, ...]) -> None:
             f'"{printable(graph.name)}" has no float inputs or outputs',
             help="an int8 model compiles as it is, without --quantize",
         )
-    for op in operators:
+    for op in _float_operators(graph):
         if not has_int8(op) or not all(map(_is_float, graph.results(op))):
             problems.add(
                 "unsupported-quantization",

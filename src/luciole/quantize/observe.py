@@ -153,9 +153,13 @@ def entropy(statistics: Statistics) -> Range:
     """The shrunken range that keeps most of the distribution: of least Kullback-Leibler divergence.
 
     The distribution has what lies outside in its outermost bins; the quantized one has each integer's elements spread
-    over the integer's bins, without what lies outside (Migacz, "8-bit inference with TensorRT", 2017).
+    over the integer's bins, without what lies outside (Migacz, "8-bit inference with TensorRT", 2017). The bin of zero
+    is left out: every scheme has an integer for zero, and the many zeros that relu makes would outweigh all else.
     """
     centers, counts = statistics.filled()
+    is_counted = np.abs(centers - math.ldexp(0.5, -_bin_shift(statistics.exponent))) > 0
+    if is_counted.any():
+        centers, counts = centers[is_counted], counts[is_counted]
 
     def divergence(part: Range) -> float:
         is_inside = (centers >= part.low) & (centers <= part.high)

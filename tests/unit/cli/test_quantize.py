@@ -1,0 +1,129 @@
+"""`luciole quantize`, and `--quantize int8` wherever a model is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import luciole as api
+from support.float_nets import images, residual
+from support.small_models import save_small
+
+Run = Callable[..., Any]
+
+#: Each stored sample is 10 times the real, plus 3.
+SCALING = ("--data-scale", "0.1", "--data-zero", "3")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, luciole: Run) -> Path:
+    """The folder of the test, with a float model and its data."""
+    here = Path.cwd()
+    save_small(here, residual(5))
+    x = np.concatenate([sample["image"] for sample in images(24)]) * 10 + 3
+    np.savez(here / "data.npz", x=x.astype(np.float32), y=np.arange(24) % 5)
+    return here
+
+
+CALIBRATED = ("--calibration", "data.npz", *SCALING)
+
+
+def test_a_model_is_quantized_and_compiles(luciole: Run, folder: Path) -> None:
+    done = luciole("quantize", "net.graph", *CALIBRATED, "-o", "int8.graph", "--data", "data.npz", "--skip", "4")
+    assert done.code == 0, done.err
+    assert "ranges by minmax over 24 samples; no operator stays in float" in done.out
+    assert " of 20 (" in done.out and "written:\n  int8.graph\n  int8.npz" in done.out
+    session = api.load("int8.graph")
+    assert {tensor.dtype for tensor in (*session.inputs, *session.outputs)} == {"int8"}
+
+
+def test_the_facts_of_each_layer(luciole: Run, folder: Path) -> None:
+    facts = luciole("quantize", "net.graph", *CALIBRATED, "--calibration-samples", "6", "--json").json
+    assert [layer["kind"] for layer in facts["layers"]] == [
+        "conv2d",
+        "depthwise_conv2d",
+        "add",
+        "max_pool2d",
+        "average_pool2d",
+        "reshape",
+        "fully_connected",
+        "softmax",
+    ]
+    assert all(layer["signal_to_noise_db"] > 20 and layer["effective_bits"] > 3 for layer in facts["layers"])
+    assert "over 6 samples" in facts["remarks"][-1] and facts["accuracy"] is None and facts["files"] == []
+
+
+def test_compiling_quantizes_on_the_way(luciole: Run, folder: Path) -> None:
+    quantized = ("net.graph", "--quantize", "int8", *CALIBRATED, "--target", "cortex-m4")
+    assert luciole("compile", *quantized, "-o", "whole").code == 0
+    assert luciole("compile", *quantized, "--to", "quantize", "-o", "part.graph").code == 0
+    assert luciole("compile", "part.graph", "--from", "quantize", "--target", "cortex-m4", "-o", "parts").code == 0
+    for path in Path("whole").iterdir():
+        assert path.read_bytes() == (Path("parts") / path.name).read_bytes(), path.name
+    done = luciole("validate", *quantized, "--data", "data.npz", "--limit", "3", "--json")
+    assert done.code == 0 and done.json["mismatches"] == 0 and done.json["samples"] == 3
+
+
+def test_a_session_of_a_quantized_model(folder: Path) -> None:
+    given: dict[str, Any] = {"calibration": Path("data.npz"), "data_scale": 0.1, "data_zero": 3.0}
+    native = api.load("net.graph", quantize="int8", **given)
+    reference = api.load("net.graph", stage="graph", quantize="int8", **given)
+    x = {"image": np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 3)).astype(np.int8)}
+    assert np.array_equal(native.run(x)["probabilities"], reference.run(x)["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (
+            ("compile", "net.graph", "--quantize", "int8"),
+            1,
+            "error[no-calibration-data]: --quantize int8 needs samples of what the model will see",
+        ),
+        (("quantize", "net.graph"), 1, "error[no-calibration-data]: "),
+        (
+            ("compile", "net.graph", "--calibration", "data.npz"),
+            1,
+            "error[bad-option]: --calibration says nothing without --quantize",
+        ),
+        (("quantize", "net.graph", "--calibration", "nowhere"), 1, "error["),
+        (
+            ("quantize", "net.graph", *CALIBRATED, "-o", "int8.tflite"),
+            1,
+            "error[bad-option]: the integer model is a .graph file, not .tflite",
+        ),
+        (("quantize", "net.graph", "--calibration", "wrong.npz"), 1, "error[bad-data]: a sample has shape [7]"),
+        (("quantize", "net.graph", "--calibration", "nan.npz"), 1, 'error[bad-data]: sample 1 for the input "image"'),
+        (("quantize", "net.graph", "--calibration", "none.npz"), 1, "error[no-calibration-data]: there are no samples"),
+        (("quantize", "small.graph", *CALIBRATED), 1, 'error[nothing-to-quantize]: "small" has no float inputs'),
+        (
+            ("compile", "net.graph", "--quantize", "int8", *CALIBRATED, "--from", "optimize"),
+            1,
+            "error[bad-option]: --quantize comes too late: the stage optimize is done",
+        ),
+        (("quantize", "net.graph", *CALIBRATED, "--data-scale", "0"), 1, "error[bad-option]: --data-scale 0 would"),
+        (("quantize", "net.graph", *CALIBRATED, "--data-zero", "nan"), 1, "error[bad-option]: --data-zero must be"),
+        (
+            ("quantize", "net.graph", *CALIBRATED, "--data", "wrong.npz"),
+            1,
+            "error[bad-data]: the data of --data has no",
+        ),
+        (("quantize", "net.graph", *CALIBRATED, "--data", "data.npz", "--skip", "24"), 1, "error[bad-data]: --skip 24"),
+    ],
+)
+def test_refusals(luciole: Run, folder: Path, arguments: tuple[str, ...], code: int, error: str) -> None:
+    save_small(folder)
+    np.savez(folder / "wrong.npz", x=np.zeros((2, 7), np.float32))
+    np.savez(folder / "none.npz", x=np.zeros((0, 8, 8, 3), np.float32))
+    broken = np.zeros((2, 8, 8, 3), np.float32)
+    broken[1, 2, 3, 0] = np.nan
+    np.savez(folder / "nan.npz", x=broken)
+    before = sorted(folder.iterdir())
+    done = luciole(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(error), done.err
+    assert sorted(folder.iterdir()) == before

@@ -1,4 +1,5 @@
-"""Depthwise convolution of int8 on cores with scalar instructions only: several outputs of a row in registers.
+"""Depthwise convolution of int8, and of f32 with an FPU, on cores with scalar instructions only: several outputs of a
+row in registers.
 
 A few channels (a word of them, where their number allows) of a strip of rows are gathered into the workspace, [row]
 [column][channel], with the zero point for padding. Then for every channel the outputs of a row follow in tiles: a row
@@ -19,10 +20,11 @@ from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, minimum
+from luciole.ops import common
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.base import Cost, KernelRecipe, kernel
-from luciole.targets.scalar.machine import RISCV32, THUMB1, THUMB2, Machine
+from luciole.targets.scalar.machine import RISCV32, RISCV32_FPU, THUMB1, THUMB2, THUMB2_FPU, Machine
 from luciole.targets.scalar.rows import PARAMETER_BYTES
 from luciole.targets.scalar.strips import fill_byte, filled, gathered
 
@@ -55,6 +57,8 @@ class _Plane:
     tile: int
     #: Output rows of a strip.
     strip: int
+    #: Bytes of an element.
+    element: int
 
     @property
     def columns(self) -> int:
@@ -64,7 +68,12 @@ class _Plane:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row in the workspace."""
-        return self.columns * self.group
+        return self.columns * self.group_bytes
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes of a column in the workspace."""
+        return self.group * self.element
 
     @property
     def reach(self) -> int:
@@ -104,6 +113,10 @@ class TiledDepthwise(KernelRecipe):
     def constants(self, op: Operator) -> dict[str, Array]:
         assert isinstance(op, DepthwiseConv2d)
         sums = _folded(op)
+        if not sums.is_int8:
+            weights = common.constant_of(op, op.w, "w").reshape(-1, sums.channels).T
+            biases = np.zeros(sums.channels, np.float32) if op.b is None else common.constant_of(op, op.b, "b")
+            return {"weights": np.ascontiguousarray(weights), "channels": biases}
         parameters = sums.parameters()["channels"].copy()
         parameters[:, 0] = wrap_int32(parameters[:, 0].astype(np.int64) - self.machine.bias * sums.weights.sum(axis=1))
         return {"weights": np.ascontiguousarray(sums.weights.astype(np.int8)), "channels": parameters}
@@ -114,7 +127,7 @@ class TiledDepthwise(KernelRecipe):
 
     def alignments(self, op: Operator) -> dict[str, int]:
         assert isinstance(op, DepthwiseConv2d)
-        return {"x": self._plane(op).group}
+        return {"x": self._plane(op).group_bytes}
 
     def cost(self, op: Operator, target: Target) -> Cost:
         assert isinstance(op, DepthwiseConv2d)
@@ -123,7 +136,7 @@ class TiledDepthwise(KernelRecipe):
         gathered_rows = rows * plane.rows(plane.strip) // plane.strip * plane.channels // plane.group
         instructions = rows * plane.out_channels * _line_instructions(self.machine, plane, plane.tile)
         instructions += gathered_rows * (3 * plane.columns + 15)
-        constants = op.w.type.elements + PARAMETER_BYTES * plane.out_channels
+        constants = op.w.type.elements * plane.element + _parameter_bytes(plane) * plane.out_channels
         code = 400 + 4 * math.prod(plane.kernel) * plane.tile * (1 + self.machine.product)
         cycles = int(instructions * self.machine.cycles_per_instruction)
         return Cost(instructions, cycles, code, constants, plane.workspace_bytes)
@@ -132,31 +145,33 @@ class TiledDepthwise(KernelRecipe):
         assert isinstance(op, DepthwiseConv2d)
         plane, sums = self._plane(op), _folded(op)
         height, width = plane.size
-        (out_height, out_width), channels = plane.result, plane.out_channels
+        (out_height, out_width), channels, size = plane.result, plane.out_channels, plane.element
+        zero_point = sums.zero_point if sums.is_int8 else 0
         with k.loop("n", op.x.type.shape[0]) as n, k.loop("first", 0, out_height, plane.strip) as first:
             count = k.define("count", minimum(out_height - first, plane.strip))
-            line = k.define("line", (n * out_height + first) * (out_width * channels))
+            line = k.define("line", (n * out_height + first) * (out_width * channels * size))
             with k.loop("c", 0, plane.channels, plane.group) as c:
-                image = k.define("image", v.x.address(n * (height * width * plane.channels) + c))
-                self._gather(k, plane, v, image, first, count, sums.zero_point)
+                image = k.define("image", v.x.address((n * (height * width * plane.channels) + c) * size))
+                self._gather(k, plane, v, image, first, count, zero_point)
                 with k.nest("i", plane.group, op.multiplier) as (i, j):
                     channel = k.define("channel", (c + i) * op.multiplier + j)
-                    source = k.define("source", v.workspace.address(i))
-                    target = k.define("target", v.y.address(line + channel))
-                    end = k.define("target_end", target + count * (out_width * channels))
-                    weights = k.define("weights", v.weights.address(channel * math.prod(plane.kernel)))
-                    parameters = k.define("parameters", v.channels.address(channel * PARAMETER_BYTES))
+                    source = k.define("source", v.workspace.address(i * size))
+                    target = k.define("target", v.y.address(line + channel * size))
+                    end = k.define("target_end", target + count * (out_width * channels * size))
+                    weights = k.define("weights", v.weights.address(channel * (math.prod(plane.kernel) * size)))
+                    parameters = k.define("parameters", v.channels.address(channel * _parameter_bytes(plane)))
                     with k.repeat_while(lambda: target.ne(end)):
                         _line(k, self.machine, plane, sums, source, target, (weights, parameters))
                         source += plane.strides[0] * plane.row_bytes
-                        target += out_width * channels
+                        target += out_width * channels * size
 
     def _gather(
         self, k: LoopBuilder, plane: _Plane, v: Views, image: Expr, first: Expr, count: Expr, zero_point: int
     ) -> None:
         """The input rows under `count` output rows from `first` on, a group of channels of them."""
         height, width = plane.size
-        fill, left = fill_byte(zero_point, self.machine), min(plane.first_pads[1], plane.columns)
+        unit, fill = plane.group_bytes, fill_byte(zero_point, self.machine)
+        left = min(plane.first_pads[1], plane.columns)
         inside = min(width, plane.columns - left)
         row = k.define("row", first * plane.strides[0] - plane.first_pads[0])
         place = k.define("place", v.workspace.address())
@@ -164,12 +179,12 @@ class TiledDepthwise(KernelRecipe):
         with k.repeat_while(lambda: row.ne(end)):
 
             def whole_row() -> None:
-                filled(k, place, fill, left, plane.group)
-                source = image + row * (width * plane.channels)
-                after = place + left * plane.group
-                gathered(k, self.machine, after, source, inside, plane.group, plane.channels)
-                behind = place + (left + inside) * plane.group
-                filled(k, behind, fill, plane.columns - left - inside, plane.group)
+                filled(k, place, fill, left, unit)
+                source = image + row * (width * plane.channels * plane.element)
+                after = place + left * unit
+                gathered(k, self.machine, after, source, inside, unit, plane.channels * plane.element)
+                behind = place + (left + inside) * unit
+                filled(k, behind, fill, plane.columns - left - inside, unit)
 
             if plane.has_row_padding:
                 is_inside = k.define("is_inside", 1)
@@ -180,7 +195,7 @@ class TiledDepthwise(KernelRecipe):
                 with k.if_(is_inside.ne(0)):
                     whole_row()
                 with k.else_():
-                    filled(k, place, fill, plane.columns, plane.group)
+                    filled(k, place, fill, plane.columns, unit)
             else:
                 whole_row()
             place += plane.row_bytes
@@ -195,21 +210,27 @@ class TiledDepthwise(KernelRecipe):
             pairs, bottom_right = [(b, a) for a, b in pairs], (op.pads[3], op.pads[2])
         size, result, taps, strides, dilations, first_pads = pairs
         has_row_padding = bool(first_pads[0] or bottom_right[0])
+        one = (1, 1, 1, op.x.type.dtype.size_bytes)
         plane = _Plane(
-            size, result, taps, strides, dilations, first_pads, has_row_padding, channels, out_channels, 1, 1, 1
+            size, result, taps, strides, dilations, first_pads, has_row_padding, channels, out_channels, *one
         )
         tiles = range(1, min(_largest_tile(self.machine), result[1]) + 1)
         tile = min(tiles, key=lambda t: (_line_instructions(self.machine, plane, t), t))
-        group = math.gcd(4, channels)
+        group = math.gcd(4, channels) if plane.element == 1 else 1
         while group > 1 and plane.columns * group * plane.reach > WORKSPACE_LIMIT:
             group //= 2
-        fitting = (WORKSPACE_LIMIT // (plane.columns * group) - plane.reach) // strides[0] + 1
+        fitting = (WORKSPACE_LIMIT // (plane.columns * group * plane.element) - plane.reach) // strides[0] + 1
         return replace(plane, tile=tile, group=group, strip=max(1, min(result[0], fitting)))
 
 
 def _folded(op: DepthwiseConv2d) -> WeightedSum:
     """The sums with the zero point in the bias: padding counts as zero points."""
     return replace(op.sums(), folds_zero_point=True)
+
+
+def _parameter_bytes(plane: _Plane) -> int:
+    """Bytes of parameters of a channel."""
+    return PARAMETER_BYTES if plane.element == 1 else 4
 
 
 def _largest_tile(machine: Machine) -> int:
@@ -247,8 +268,8 @@ def _line(
     """One row of results of one channel."""
     read, out = k.define("read", source), k.define("out", target)
     whole, rest = divmod(plane.result[1], plane.tile)
-    out_step = plane.tile * plane.out_channels
-    read_step = plane.tile * plane.strides[1] * plane.group
+    out_step = plane.tile * plane.out_channels * plane.element
+    read_step = plane.tile * plane.strides[1] * plane.group_bytes
     if whole == 1:
         _tile(k, machine, plane, sums, read, out, constants, plane.tile)
     elif whole:
@@ -277,19 +298,21 @@ def _tile(
     """A few neighboring results of one channel."""
     weights, parameters = constants
     (kernel_height, kernel_width), (_, stride), (_, dilation) = plane.kernel, plane.strides, plane.dilations
-    totals = [k.define("total", k.read(parameters, 0, DType.I32)) for _ in range(count)]
+    kept = DType.I8 if sums.is_int8 else DType.F32
+    start = DType.I32 if sums.is_int8 else DType.F32
+    totals = [k.define("total", k.read(parameters, 0, start)) for _ in range(count)]
     held = 1 if machine.is_unsigned else HELD_WEIGHTS
-    dtype = DType.U8 if machine.is_unsigned else DType.I8
+    dtype = DType.U8 if machine.is_unsigned else kept
     row, weight_row = k.define("taps", read), k.define("weight_row", weights)
 
     def one_row(weights: Expr, first: int) -> None:
         for begin in range(0, kernel_width, held):
             taps = range(begin, min(begin + held, kernel_width))
             k.fence()
-            w = {kx: k.define("w", k.read(weights, first + kx, DType.I8).cast(DType.I32)) for kx in taps}
+            w = {kx: k.define("w", common.widened(k.read(weights, (first + kx) * plane.element, kept))) for kx in taps}
             for column in sorted({t * stride + kx * dilation for t in range(count) for kx in taps}):
                 k.fence()
-                x = k.define("x", k.read(row, column * plane.group, dtype).cast(DType.I32))
+                x = k.define("x", common.widened(k.read(row, column * plane.group_bytes, dtype)))
                 for t in range(count):
                     for kx in taps:
                         if t * stride + kx * dilation == column:
@@ -308,6 +331,10 @@ def _tile(
             if ky + 1 < kernel_height:
                 row += plane.dilations[0] * plane.row_bytes
     k.fence()
+    if not sums.is_int8:
+        for t, total in enumerate(totals):
+            k.write(out, 4 * t * plane.out_channels, common.float_activation(sums.activation, total))
+        return
     multiplier = k.define("multiplier", k.read(parameters, 4, DType.I32))
     shift = k.define("shift", k.read(parameters, 8, DType.I32))
     for t, total in enumerate(totals):
@@ -334,3 +361,17 @@ class DepthwiseThumb1(TiledDepthwise):
     """For Armv6-M."""
 
     name, machine = "tiled_thumb1", THUMB1
+
+
+@kernel("depthwise_conv2d", DType.F32, needs={"fpu"})
+class FloatDepthwiseThumb2(TiledDepthwise):
+    """For Armv7E-M and Armv8-M with an FPU."""
+
+    name, machine = "tiled_thumb2", THUMB2_FPU
+
+
+@kernel("depthwise_conv2d", DType.F32, needs={"fpu"})
+class FloatDepthwiseRiscv32(TiledDepthwise):
+    """For RV32 with F."""
+
+    name, machine = "tiled_riscv32", RISCV32_FPU

@@ -125,7 +125,7 @@ def test_random_layers_as_c(core: str, tmp_path: Path) -> None:
 
 
 def random_float_cases(core: str, seed: int, count: int, size: int) -> list[RecipeCase]:
-    """Convolutions and fully connected layers of floats in turn."""
+    """Layers of floats of the three kinds in turn."""
     cases: list[RecipeCase] = []
     while len(cases) < count:
         seed += 1
@@ -140,7 +140,17 @@ def random_float_cases(core: str, seed: int, count: int, size: int) -> list[Reci
             pads=pads,
             activation=n.activation,
         )
-        if len(cases) % 2:
+        if len(cases) % 3 == 1:
+            multiplier = n.between(1, 3)
+            op = DepthwiseConv2d(
+                s.f32(1, n.between(1, size), n.between(1, size), depth),
+                s.f32_weights(1, *kernel, depth * multiplier),
+                s.f32_weights(depth * multiplier) if n.below(4) else None,
+                strides=strides,
+                pads=pads,
+                activation=n.activation,
+            )
+        elif len(cases) % 3 == 2:
             length = n.between(1, 300)
             op = FullyConnected(s.f32(n.between(1, 5), length), s.f32_weights(out, length), activation=n.activation)
         try:

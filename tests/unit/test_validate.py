@@ -177,7 +177,7 @@ def wrong_addition(op: Add, v: object, *operands: Expr) -> Expr:
     ("more", "where"),
     [
         (("--generic-kernels",), "native"),
-        (("--target", "cortex-m4"), "cortex-m4"),
+        (("--target", "cortex-m4", "--generic-kernels"), "cortex-m4"),
         (("--bundle-api", "glow", "--generic-kernels"), "native"),
     ],
     ids=["native", "emulated", "glow"],

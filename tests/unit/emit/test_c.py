@@ -124,7 +124,8 @@ def check(library: Path, kernels: Sequence[Kernel], seed: int = 1) -> None:
         ("g++", ["-std=c++11", "-O2"]),
         ("clang", ["-std=c99", "-O3"]),
         ("clang", ["-O2", "-ffast-math", "-march=haswell"]),
-        ("clang++", ["-O1"]),
+        # The first run of zig's C++ compiler builds its library, which takes minutes.
+        pytest.param("clang++", ["-O1"], marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else "".join(value),
 )

@@ -53,7 +53,13 @@ _OPERATIONS = {
     "shift_left": "shl",
 }
 _REQUANTIZATIONS = frozenset(
-    {"high_multiply", "requantize_tflite_right", "requantize_tflite_offset", "requantize_by_negated_shift"}
+    {
+        "high_multiply",
+        "requantize_tflite_right",
+        "requantize_tflite_offset",
+        "requantize_by_negated_right",
+        "requantize_by_negated_shift",
+    }
 )
 
 
@@ -377,6 +383,8 @@ class _VectorLoop:
                 # The shift is one less, and the offset twice the zero point and one.
                 scaled = self._rounding_shift(high, high, self._word("xor", arguments[2], "splat (i32 -1)"))
                 return self._word("add", scaled, self._word("shift_right", arguments[3], "splat (i32 1)"))
+            case "requantize_by_negated_right":
+                return self._rounding_shift(high, high, arguments[2])
             case "requantize_by_negated_shift":
                 return self._rounding_shift(high, self._word("and", high, arguments[2]), arguments[2])
         return high

@@ -14,6 +14,7 @@ from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, Operand, binary
 from luciole.ops.conv import Conv2d
+from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.base import Cost, KernelRecipe, kernel
@@ -31,8 +32,10 @@ from luciole.targets.mve.requantization import requantization_problem
 #: Bytes of workspace that a kernel may take.
 WORKSPACE_LIMIT = 4096
 
+Convolution = Conv2d | DepthwiseConv2d
 
-def _weights_problem(op: Conv2d | FullyConnected) -> str:
+
+def _weights_problem(op: Convolution | FullyConnected) -> str:
     if op.w.data is None or (op.b is not None and op.b.data is None):
         return "weights or bias are not constant"
     return requantization_problem(op.sums())
@@ -89,36 +92,39 @@ def _rows(k: LoopBuilder, sums: WeightedSum, v: Views, rows: int, count: int) ->
 
 
 @kernel("conv2d", DType.I8, needs={"mve"})
+@kernel("depthwise_conv2d", DType.I8, needs={"mve"})
 class ConvVectors(KernelRecipe):
-    """Convolution, any shape whose window fits into the workspace."""
+    """Convolution, any shape whose window fits into the workspace; a depthwise one of a single channel is one too."""
 
     name = "vectors"
 
     def applies(self, op: Operator) -> str:
-        assert isinstance(op, Conv2d)
+        assert isinstance(op, Convolution)
+        if isinstance(op, DepthwiseConv2d) and op.x.type.shape[3] > 1:
+            return "channels are not summed"
         if self.workspace_bytes(op) > WORKSPACE_LIMIT:
             return f"a window exceeds the workspace of {WORKSPACE_LIMIT} bytes"
         return _weights_problem(op)
 
     def constants(self, op: Operator) -> dict[str, Array]:
-        assert isinstance(op, Conv2d)
+        assert isinstance(op, Convolution)
         return dot_constants(op.sums())
 
     def workspace_bytes(self, op: Operator) -> int:
-        assert isinstance(op, Conv2d)
+        assert isinstance(op, Convolution)
         return SCRATCH_BYTES + (0 if _is_pointwise(op) else padded_count(_window_bytes(op)))
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""
-        assert isinstance(op, Conv2d)
-        pixels = op.result_types()[0].elements // op.w.type.shape[0]
+        assert isinstance(op, Convolution)
+        pixels = op.result_types()[0].elements // op.sums().channels
         rows, row_bytes = op.window.kernel[0], _row_bytes(op)
         gathering = 12 if _is_pointwise(op) else 20 + rows * (8 + copies.copy_instructions(row_bytes))
         count = _window_bytes(op) if _is_pointwise(op) else padded_count(_window_bytes(op))
         return _cost(op.sums(), pixels, count, gathering, self.workspace_bytes(op))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
-        assert isinstance(op, Conv2d)
+        assert isinstance(op, Convolution)
         batch, height, width, channels = op.result_types()[0].shape
         if _is_pointwise(op) and op.strides == (1, 1):
             _rows(k, op.sums(), v, batch * height * width, op.x.type.shape[3])
@@ -139,26 +145,26 @@ class ConvVectors(KernelRecipe):
                     dot_channels(k, op.sums(), v, source, target, padded_count(_window_bytes(op)))
                 target.set(target + channels)
 
-    def _prepare_rows(self, k: LoopBuilder, op: Conv2d, v: Views, oh: Expr) -> tuple[Operand, Operand]:
+    def _prepare_rows(self, k: LoopBuilder, op: Convolution, v: Views, oh: Expr) -> tuple[Operand, Operand]:
         """The rows of the window that lie inside the input; the others are filled for all pixels of the row."""
         if _is_pointwise(op):
             return 0, 1
         return copies.prepare_rows(k, op.window, op.x, v, oh, SCRATCH_BYTES, op.sums().zero_point)
 
 
-def _is_pointwise(op: Conv2d) -> bool:
+def _is_pointwise(op: Convolution) -> bool:
     return op.window.kernel == (1, 1) and not op.window.has_padding
 
 
-def _row_bytes(op: Conv2d) -> int:
+def _row_bytes(op: Convolution) -> int:
     return op.window.kernel[1] * op.x.type.shape[3]
 
 
-def _window_bytes(op: Conv2d) -> int:
+def _window_bytes(op: Convolution) -> int:
     return op.window.kernel[0] * _row_bytes(op)
 
 
-def _pixel(op: Conv2d, v: Views, n: Expr, row: Operand, column: Operand) -> Expr:
+def _pixel(op: Convolution, v: Views, n: Expr, row: Operand, column: Operand) -> Expr:
     """The address of a pixel of x."""
     _, height, width, channels = op.x.type.shape
     return v.x.address(binary("mul", binary("add", (n * height + row) * width, column), channels))

@@ -33,6 +33,12 @@ def requantize_by_negated_shift(k: IntrinsicBuilder, accumulator: Expr, multipli
     return rounding_shift_right(high_multiply(accumulator, multiplier), -negated_shift)
 
 
+@define_intrinsic("requantize_by_negated_right", I32, accumulator=I32, multiplier=I32, negated_right=I32)
+def requantize_by_negated_right(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, negated_right: Expr) -> Expr:
+    """As `requantize_by_negated_shift` for -31 <= negated_right <= -1, which takes an instruction less."""
+    return rounding_shift_right(high_multiply(accumulator, multiplier), -negated_right)
+
+
 def requantization_problem(sums: WeightedSum) -> str:
     """Why results cannot be found by `requantized`, or an empty string."""
     requantizer = sums.kernel_requantizer
@@ -64,5 +70,7 @@ def requantized(k: LoopBuilder, sums: WeightedSum, total: Expr, parameters: Expr
     multiplier = k.read(parameters + lane * 4, 4 * LANES, I32)
     shift = k.read(parameters + lane * 4, 8 * LANES, I32)
     requantizer = sums.kernel_requantizer
-    scaled = requantize_by_negated_shift(total, multiplier, shift) + requantizer.zero_point
-    return clamp(scaled, requantizer.low, requantizer.high).cast(DType.I8)
+    always_shifts = sums.channels % LANES == 0 and all(m.multiplier and m.shift < 0 for m in requantizer.multipliers)
+    requantize = requantize_by_negated_right if always_shifts else requantize_by_negated_shift
+    scaled = requantize(total, multiplier, shift)
+    return clamp(scaled + requantizer.zero_point, requantizer.low, requantizer.high).cast(DType.I8)

@@ -99,6 +99,20 @@ class Draw:
         weights = s.i8_weights(1, *kernel, channels, axis=3)
         return case(DepthwiseConv2d(x, weights, s.i32_bias(channels), **options, **self.result(s)), s)  # type: ignore[arg-type]  # options by name
 
+    def single_channel(self) -> RecipeCase:
+        """A depthwise convolution of one channel into several."""
+        s, outputs = self.samples(), self.below(10)
+        size, kernel, options = self.window(has_dilation=True)
+        weights = s.i8_weights(1, *kernel, outputs, axis=3)
+        op = DepthwiseConv2d(
+            s.i8(1, *size, 1, zero=self.zero()),
+            weights,
+            s.i32_bias(outputs),
+            **options,
+            **self.result(s),  # type: ignore[arg-type]  # options by name
+        )
+        return RecipeCase(op, s, ConvVectors())
+
     def fully_connected(self) -> RecipeCase:
         """A fully connected layer."""
         s, count, outputs = self.samples(), self.below(200), self.below(14)
@@ -119,6 +133,7 @@ class Draw:
             self.conv,
             self.pointwise,
             self.depthwise,
+            self.single_channel,
             self.fully_connected,
             self.elementwise,
         ]
@@ -134,9 +149,9 @@ def test_random_layers_as_c(tmp_path: Path) -> None:
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(5))
 def test_random_layers_on_an_emulated_core(seed: int) -> None:
-    measure_vectors(Draw(10 + seed, 10).each(12))
+    measure_vectors(Draw(10 + seed, 10).each(10))
 
 
 def depthwise(channels: int, size: tuple[int, int], kernel: tuple[int, int] = (3, 3)) -> RecipeCase:
@@ -206,6 +221,7 @@ def test_what_the_recipes_refuse() -> None:
     assert "shift" in recipe.applies(replace(window, quant=Samples().quant(1e-5)))
     assert "taps" in recipe.applies(depthwise(8, (9, 9), (7, 7)).op)
     assert "workspace" in recipe.applies(depthwise(7, (9, 400)).op)
+    assert "summed" in ConvVectors().applies(window)
     large = conv(300, 4, (5, 5), (4, 4), (0, 0, 0, 0))
     assert "workspace" in large.recipe.applies(large.op)
     s = Samples()

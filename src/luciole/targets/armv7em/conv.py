@@ -91,7 +91,7 @@ class ConvHiLo(KernelRecipe):
         assert isinstance(op, Conv2d)
         return {
             "weights": _packed_weights(op),
-            "channels": hilo.channel_parameters(op.sums()),
+            "channels": _parameters(op).words(),
         }
 
     def workspace_bytes(self, op: Operator) -> int:
@@ -112,7 +112,7 @@ class ConvHiLo(KernelRecipe):
             columns = {p * op.strides[1] + kx for p in range(pixels) for kx in range(taps)}
             turns = shape.pairs // shape.unroll
             sums = shape.pairs * (len(columns) + taps * (2 + 2 * pixels)) + (4 * turns if turns > 1 else 0)
-            return sums + 14 * pixels + 14 if pixels else 0
+            return sums + 14 * pixels + 14 + _parameters(op).extra_instructions if pixels else 0
 
         strips = [shape.strip] * (shape.out_width // shape.strip) + [shape.out_width % shape.strip]
         tiles = [divmod(strip, TILE_PIXELS) for strip in strips]
@@ -121,7 +121,7 @@ class ConvHiLo(KernelRecipe):
         pairs_of_channels = -(-shape.out_channels // 2)
         rows = op.result_types()[0].shape[0] * shape.out_height
         instructions = rows * (pairs_of_channels * per_row + widened * (2 if shape.by_words else 5))
-        constants = 4 * pairs_of_channels * (shape.pairs * shape.kernel_width + hilo.PARAMETER_WORDS)
+        constants = sum(data.nbytes for data in self.constants(op).values())
         code = 2200 + 60 * UNROLLED_TAPS
         return Cost(instructions, int(1.2 * instructions), code, constants, self.workspace_bytes(op))
 
@@ -162,6 +162,11 @@ def _shape(op: Conv2d) -> _Shape:
         strip,
         (strip - 1) * op.strides[1] + kernel_width,
     )
+
+
+def _parameters(op: Conv2d) -> hilo.PairParameters:
+    _, height, width, _ = op.result_types()[0].shape
+    return hilo.PairParameters.of(op.sums(), height * width)
 
 
 def _packed_weights(op: Conv2d) -> Array:
@@ -305,22 +310,23 @@ def _clear(k: LoopBuilder, shape: _Shape, v: Views, slot: Expr, begin: Operand, 
 
 def _tile(k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, columns: Expr, target: Expr, pixels: int) -> None:
     """All output channels of a few pixels of one row."""
-    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
+    weights, layout = k.define("weights", v.weights.address()), _parameters(op)
+    shared = layout.read_shared(k, v.channels.address())
+    parameters = k.define("parameters", v.channels.address(layout.header_bytes))
     out = k.define("out", target)
-    weighted = op.sums()
     pairs, odd = divmod(shape.out_channels, 2)
     if pairs:
         out_end = k.define("out_end", target + 2 * pairs)
         with k.repeat_while(lambda: out.ne(out_end)):
-            sums = hilo.start_sums(k, parameters, pixels)
+            sums = layout.start(k, parameters, pixels)
             _accumulate(k, op, shape, weights, columns, sums)
-            hilo.finish_sums(k, weighted, parameters, out, shape.out_channels, sums)
-            parameters += 4 * hilo.PARAMETER_WORDS
+            layout.finish(k, parameters, shared, out, shape.out_channels, sums)
+            parameters += layout.bytes_each
             out += 2
     if odd:
-        sums = hilo.start_sums(k, parameters, pixels)
+        sums = layout.start(k, parameters, pixels)
         _accumulate(k, op, shape, weights, columns, sums)
-        hilo.finish_sums(k, weighted, parameters, out, shape.out_channels, sums, channels=1)
+        layout.finish(k, parameters, shared, out, shape.out_channels, sums, channels=1)
 
 
 def _accumulate(

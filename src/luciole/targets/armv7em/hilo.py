@@ -9,6 +9,8 @@ high multiply does.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from luciole.ir.arithmetic import multiplier_arrays
@@ -18,9 +20,12 @@ from luciole.kernel.core import Expr, clamp
 from luciole.ops.common import Requantizer
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar, sxtab16
+from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
 
 #: Words of parameters for a pair of channels: two biases, then multiplier, rounding constant and shift of each.
 PARAMETER_WORDS = 8
+#: Layers of up to so many pixels read lean parameters.
+LEAN_PIXELS = 64
 #: The sum of an odd channel stands 8 bits higher in its register.
 ODD_SUM_LIMIT = 1 << 23
 #: The five-instruction requantization holds for right shifts in this range.
@@ -122,34 +127,93 @@ def widened_half(value: Expr, zero_point: int, scale: int) -> Expr:
     return (centered << 1 if scale == 2 else centered).cast(DType.I16)
 
 
-def start_sums(k: LoopBuilder, parameters: Expr, pixels: int) -> tuple[list[Register], list[Register]]:
-    """The even sums and the packed sums of a pair of channels at their biases, one register a pixel."""
-    even = [k.define(f"even{p}", k.read(parameters, 0, DType.I32)) for p in range(pixels)]
-    both = [k.define(f"both{p}", k.read(parameters, 4, DType.I32)) for p in range(pixels)]
-    return even, both
+def lean_parameters(sums: WeightedSum, pixels: int) -> ChannelParameters | None:
+    """The parameters of layers of so few pixels that their bytes of flash count more than their instructions; `None`
+    for layers of more, which read `channel_parameters`.
+    """
+    if pixels > LEAN_PIXELS:
+        return None
+    requantizer, bias = sums.kernel_requantizer, scale_of(sums) * sums.kernel_bias
+    if len(bias) % 2:
+        multipliers = (*requantizer.multipliers, requantizer.multipliers[-1])
+        requantizer, bias = replace(requantizer, multipliers=multipliers), np.append(bias, 0)
+    return ChannelParameters(requantizer, bias)
 
 
-def finish_sums(
-    k: LoopBuilder,
-    weighted: WeightedSum,
-    parameters: Expr,
-    out: Expr,
-    stride: int,
-    sums: tuple[list[Register], list[Register]],
-    channels: int = 2,
-) -> None:
-    """Requantize and store the results of a pair of channels (or of its even one), pixels `stride` bytes apart."""
-    even, both = sums
-    requantizer, doubling = weighted.kernel_requantizer, 2 // scale_of(weighted) - 1
-    k.fence()
-    for channel in range(channels):
-        multiplier = k.define("multiplier", k.read(parameters, 8 + 12 * channel, DType.I32))
-        rounding = k.define("rounding", k.read(parameters, 12 + 12 * channel, DType.I32))
-        right = k.define("right", k.read(parameters, 16 + 12 * channel, DType.I32))
-        for p in range(len(even)):
-            total = even[p] << doubling if channel == 0 else (both[p] - even[p]) >> 8 << doubling
-            value = requantized(requantizer, k.define("total", total), multiplier, rounding, right)
-            k.write(out, p * stride + channel, value.cast(DType.I8))
+@dataclass(frozen=True, eq=False)
+class PairParameters:
+    """How a kernel reads the parameters of pairs of channels: those of `lean`, or of `channel_parameters`."""
+
+    sums: WeightedSum
+    lean: ChannelParameters | None
+
+    @staticmethod
+    def of(sums: WeightedSum, pixels: int) -> PairParameters:
+        """The parameters of a layer of so many pixels."""
+        return PairParameters(sums, lean_parameters(sums, pixels))
+
+    def words(self) -> Array:
+        """The words that the kernel reads."""
+        return channel_parameters(self.sums) if self.lean is None else self.lean.words()
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes before those of the first pair."""
+        return 0 if self.lean is None else self.lean.header_bytes
+
+    @property
+    def bytes_each(self) -> int:
+        """Bytes of a pair."""
+        return 4 * PARAMETER_WORDS if self.lean is None else 2 * self.lean.bytes_each
+
+    @property
+    def extra_instructions(self) -> int:
+        """What unpacking costs for a pair of channels."""
+        return 0 if self.lean is None or self.lean.is_uniform else 8
+
+    def read_shared(self, k: LoopBuilder, begin: Expr) -> Scaling | None:
+        """What all pairs share, see `ChannelParameters.read_shared`."""
+        return None if self.lean is None else self.lean.read_shared(k, begin)
+
+    def start(self, k: LoopBuilder, pointer: Expr, pixels: int) -> tuple[list[Register], list[Register]]:
+        """The even sums and the packed sums of a pair of channels at their biases, one register a pixel."""
+        if self.lean is None:
+            first, packed = k.read(pointer, 0, DType.I32), k.read(pointer, 4, DType.I32)
+        else:
+            first = k.define("bias", self.lean.read_bias(k, pointer))
+            packed = k.define("packed", first + (self.lean.read_bias(k, pointer, 1) << 8))
+        even = [k.define(f"even{p}", first) for p in range(pixels)]
+        return even, [k.define(f"both{p}", packed) for p in range(pixels)]
+
+    def finish(
+        self,
+        k: LoopBuilder,
+        pointer: Expr,
+        shared: Scaling | None,
+        out: Expr,
+        stride: int,
+        sums: tuple[list[Register], list[Register]],
+        channels: int = 2,
+    ) -> None:
+        """Requantize and store the results of a pair of channels (or of its even one), pixels `stride` bytes apart."""
+        even, both = sums
+        requantizer, doubling = self.sums.kernel_requantizer, 2 // scale_of(self.sums) - 1
+        k.fence()
+        for channel in range(channels):
+            k.fence()
+            if self.lean is None:
+                names, at = ("multiplier", "rounding", "right"), 8 + 12 * channel
+                words = [k.define(n, k.read(pointer, at + 4 * i, DType.I32)) for i, n in enumerate(names)]
+            else:
+                scaling = self.lean.read_scaling(k, shared, pointer, channel)
+            for p in range(len(even)):
+                total = even[p] << doubling if channel == 0 else (both[p] - even[p]) >> 8 << doubling
+                doubled = k.define("total", total)
+                if self.lean is None:
+                    value = requantized(requantizer, doubled, *words)
+                else:
+                    value = self.lean.finished(doubled, scaling)
+                k.write(out, p * stride + channel, value.cast(DType.I8))
 
 
 def requantized(requantizer: Requantizer, total: Expr, multiplier: Expr, rounding: Expr, right: Expr) -> Expr:
@@ -158,16 +222,6 @@ def requantized(requantizer: Requantizer, total: Expr, multiplier: Expr, roundin
     The sign of the sum stands for the sign of the product: they differ only where the result rounds to zero either way.
     """
     value = (smmlar(total, multiplier, rounding) + (total >> 31)) >> right
-    if (requantizer.low, requantizer.high) == (-128, 127):
-        return saturate_byte(value)
-    return clamp(value, requantizer.low, requantizer.high)
-
-
-def requantized_by(requantizer: Requantizer, total: Expr, multiplier: Expr, rounding: Expr, shift: Expr) -> Expr:
-    """As `requantized`, for a shift one less and rounding = (2 * zero + 1) << shift: the last place is shifted out on
-    its own, which costs nothing before a saturation.
-    """
-    value = (smmlar(total, multiplier, rounding) + (total >> 31)) >> shift >> 1
     if (requantizer.low, requantizer.high) == (-128, 127):
         return saturate_byte(value)
     return clamp(value, requantizer.low, requantizer.high)

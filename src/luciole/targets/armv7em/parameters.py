@@ -14,9 +14,9 @@ import numpy as np
 from luciole.ir.arithmetic import multiplier_arrays
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder
-from luciole.kernel.core import Expr
+from luciole.kernel.core import Expr, clamp
 from luciole.ops.common import Requantizer
-from luciole.targets.armv7em import hilo
+from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar
 
 #: Bits that a shift takes below a bias.
 SHIFT_BITS = 5
@@ -100,4 +100,15 @@ class ChannelParameters:
 
     def finished(self, doubled: Expr, scaling: Scaling) -> Expr:
         """The result of a doubled sum."""
-        return hilo.requantized_by(self.requantizer, doubled, scaling.multiplier, scaling.rounding, scaling.shift)
+        return requantized_by(self.requantizer, doubled, scaling.multiplier, scaling.rounding, scaling.shift)
+
+
+def requantized_by(requantizer: Requantizer, total: Expr, multiplier: Expr, rounding: Expr, shift: Expr) -> Expr:
+    """(SMMLAR(2 * sum, multiplier, (2 * zero + 1) << shift) - (sum < 0)) >> shift >> 1, clamped.
+
+    See `hilo.requantized`; the last place is shifted out on its own, which costs nothing before a saturation.
+    """
+    value = (smmlar(total, multiplier, rounding) + (total >> 31)) >> shift >> 1
+    if (requantizer.low, requantizer.high) == (-128, 127):
+        return saturate_byte(value)
+    return clamp(value, requantizer.low, requantizer.high)

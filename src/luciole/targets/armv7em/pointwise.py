@@ -48,7 +48,7 @@ class PointwiseHiLo(KernelRecipe):
         order = np.arange(op.x.type.shape[3]).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1, 2)
         return {
             "weights": hilo.packed_words(op.sums().weights, order),
-            "channels": hilo.channel_parameters(op.sums()),
+            "channels": _parameters(op).words(),
         }
 
     def workspace_bytes(self, op: Operator) -> int:
@@ -67,8 +67,9 @@ class PointwiseHiLo(KernelRecipe):
         pairs = in_channels // 2
         inner = 5 + 2 * TILE_PIXELS
         per_pair_of_channels = pairs * inner + 3 * -(-pairs // UNROLL) + 7 * 2 * TILE_PIXELS + 14
+        per_pair_of_channels += _parameters(op).extra_instructions
         instructions = groups * (channels // 2 * per_pair_of_channels + 4 * TILE_PIXELS * in_channels)
-        constants = channels * in_channels + 4 * hilo.PARAMETER_WORDS * (channels // 2)
+        constants = sum(data.nbytes for data in self.constants(op).values())
         code = 2 * (120 * UNROLL // 2 + 400)
         return Cost(int(instructions), int(instructions * 1.2), code, constants, self.workspace_bytes(op))
 
@@ -88,18 +89,25 @@ class PointwiseHiLo(KernelRecipe):
             _pixel_group(k, op, v, source, target, rest)
 
 
+def _parameters(op: Conv2d) -> hilo.PairParameters:
+    _, height, width, _ = op.result_types()[0].shape
+    return hilo.PairParameters.of(op.sums(), height * width)
+
+
 def _pixel_group(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, target: Expr, pixels: int) -> None:
     """All output channels of a few pixels."""
     channels, in_channels = op.w.type.shape[0], op.w.type.shape[3]
     _widen(k, op, v, source, pixels)
-    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
+    weights, layout = k.define("weights", v.weights.address()), _parameters(op)
+    shared = layout.read_shared(k, v.channels.address())
+    parameters = k.define("parameters", v.channels.address(layout.header_bytes))
     out, out_end = k.define("out", target), k.define("out_end", target + channels)
     row_bytes = 2 * in_channels
     with k.repeat_while(lambda: out.ne(out_end)):
-        sums = hilo.start_sums(k, parameters, pixels)
+        sums = layout.start(k, parameters, pixels)
         _accumulate(k, v, weights, row_bytes, *sums)
-        hilo.finish_sums(k, op.sums(), parameters, out, channels, sums)
-        parameters += 4 * hilo.PARAMETER_WORDS
+        layout.finish(k, parameters, shared, out, channels, sums)
+        parameters += layout.bytes_each
         out += 2
 
 

@@ -137,3 +137,13 @@ def test_what_the_recipes_refuse() -> None:
     assert "23 bits" in WINDOW.applies(too_large)
     unfit = s.constant(np.array([-1, -128], np.int8).reshape(2, 1, 1, 1), full.type.quant)
     assert "halfword" in WINDOW.applies(Conv2d(s.i8(1, 3, 3, 1), unfit, quant=s.quant(1.0)))
+
+
+def test_layers_of_few_pixels_spend_half_the_bytes_on_parameters() -> None:
+    few = case(11, (8, 8), (16, 32), (3, 3), pads=(1, 1, 1, 1))
+    many = case(12, (9, 8), (16, 32), (3, 3), pads=(1, 1, 1, 1))
+    assert WINDOW.constants(few.op)["channels"].nbytes == 8 * 32
+    assert WINDOW.constants(many.op)["channels"].nbytes == 16 * 32
+    uniform = case(13, (4, 4), (16, 33), (3, 3), axis=None)
+    assert WINDOW.constants(uniform.op)["channels"].nbytes == 4 * 34 + 12
+    measure_emulated([few, many, uniform])

@@ -144,5 +144,5 @@ def test_a_bias_too_large_to_share_its_word() -> None:
 
 def test_only_cores_with_the_dsp_extension_take_it() -> None:
     op = case(50, (5, 5), 4, (3, 3)).op
-    assert [r.name for r in candidate_recipes(op, find_target("cortex-m4"))] == ["planes"]
+    assert candidate_recipes(op, find_target("cortex-m4"))[0].name == "planes"
     assert "planes" not in [r.name for r in candidate_recipes(op, find_target("cortex-m0plus"))]

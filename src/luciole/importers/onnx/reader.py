@@ -12,11 +12,11 @@ from typing import Any
 
 from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, ToolError, printable
 from luciole.importers.onnx.model import Attribute, OnnxInput, OnnxModel, OnnxNode, Unreadable
-from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name, read_tensor
+from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name, read_tensor, text_of
 from luciole.ir.types import Array
 
 #: Versions of ONNX's own operators that are understood: rules know what changed in between.
-OLDEST_OPSET, NEWEST_OPSET = 7, 28
+OLDEST_OPSET, NEWEST_OPSET = 6, 28
 
 #: Bounds on what a file may hold; real models stay a hundredfold below, and reading stays a matter of seconds.
 MAXIMUM_NODES = 50_000
@@ -82,7 +82,7 @@ class _Reading:
         opset = self._opset(proto)
         self._check_sizes(graph)
         if len(proto.functions):
-            names = ", ".join(printable(f.name) for f in list(proto.functions)[:5])
+            names = ", ".join(printable(text_of(f.name)) for f in list(proto.functions)[:5])
             self.problem(
                 "unsupported-functions",
                 f"the model defines {len(proto.functions)} functions of its own: {names}",
@@ -91,7 +91,7 @@ class _Reading:
         if len(graph.sparse_initializer):
             self.problem("unsupported-sparsity", f"{len(graph.sparse_initializer)} tensors are stored sparsely")
         constants = self._constants(graph)
-        inputs = tuple(self._end(info, "input") for info in graph.input if info.name not in constants)
+        inputs = tuple(self._end(info, "input") for info in graph.input if text_of(info.name) not in constants)
         nodes = [self._node(position, node, constants) for position, node in enumerate(graph.node)]
         model = OnnxModel(
             file=self.location.file,
@@ -107,7 +107,9 @@ class _Reading:
 
     def _opset(self, proto: Any) -> int:
         """The version of ONNX's own operators. Raises `CompileError` when there is none, or several."""
-        versions = {entry.version for entry in proto.opset_import if entry.domain in _OWN_DOMAINS}
+        versions = {entry.version for entry in proto.opset_import if text_of(entry.domain) in _OWN_DOMAINS}
+        if not versions and all(text_of(node.domain) not in _OWN_DOMAINS for node in proto.graph.node):
+            return NEWEST_OPSET  # no operator needs to know
         if len(versions) != 1:
             found = "none" if not versions else " and ".join(map(str, sorted(versions)))
             raise CompileError.of(
@@ -143,53 +145,57 @@ class _Reading:
         """The initializers by name."""
         constants: dict[str, Array] = {}
         for tensor in graph.initializer:
-            if tensor.name in constants:
-                message = f'two initializers are called "{printable(tensor.name)}"'
+            name = text_of(tensor.name)
+            if name in constants:
+                message = f'two initializers are called "{printable(name)}"'
                 self.problem("malformed-graph", message, unsupported=False)
             try:
-                constants[tensor.name] = read_tensor(tensor, tensor.name, self.folder, self.location)
+                constants[name] = read_tensor(tensor, name, self.folder, self.location)
             except CompileError as error:
                 self.diagnostics.extend(error)
         return constants
 
     def _end(self, info: Any, role: str) -> OnnxInput:
         """An input or output of the model."""
+        name = text_of(info.name)
         kind = info.type.WhichOneof("value")
         if kind != "tensor_type":
             what = (kind or "unknown").removesuffix("_type")
-            self.problem("unsupported-type", f'{role} "{printable(info.name)}" is of type {what}, not a tensor')
-            return OnnxInput(info.name, what, None)
+            self.problem("unsupported-type", f'{role} "{printable(name)}" is of type {what}, not a tensor')
+            return OnnxInput(name, what, None)
         type = info.type.tensor_type
         _, dtype, _ = ELEMENT_TYPES.get(type.elem_type, ("", None, ""))
         element = dtype.name if dtype is not None else element_name(type.elem_type)
         if not type.HasField("shape"):
-            return OnnxInput(info.name, element, None)
+            return OnnxInput(name, element, None)
         sizes: list[int | str] = []
         for size in type.shape.dim:
             which = size.WhichOneof("value")
-            sizes.append(int(size.dim_value) if which == "dim_value" else str(size.dim_param))
-        return OnnxInput(info.name, element, tuple(sizes))
+            sizes.append(int(size.dim_value) if which == "dim_value" else text_of(size.dim_param))
+        return OnnxInput(name, element, tuple(sizes))
 
     def _node(self, position: int, node: Any, constants: dict[str, Array]) -> OnnxNode | None:
         """One node; a `Constant` becomes one of the constants."""
-        kind = node.op_type if node.domain in _OWN_DOMAINS else f"{node.domain}:{node.op_type}"
-        name = node.name or next((output for output in node.output if output), f"node {position}")
+        domain, operator = text_of(node.domain), text_of(node.op_type)
+        kind = operator if domain in _OWN_DOMAINS else f"{domain}:{operator}"
+        inputs, outputs = tuple(map(text_of, node.input)), tuple(map(text_of, node.output))
+        name = text_of(node.name) or next((output for output in outputs if output), f"node {position}")
         location = Location(self.location.file, name, kind)
         attributes: dict[str, Attribute] = {}
         try:
             for attribute in node.attribute:
-                if attribute.name in attributes:
-                    message = f"attribute {printable(attribute.name)} is given twice"
-                    raise CompileError.of("malformed-node", message, location)
-                attributes[attribute.name] = self._attribute(attribute, location)
+                key = text_of(attribute.name)
+                if key in attributes:
+                    raise CompileError.of("malformed-node", f"attribute {printable(key)} is given twice", location)
+                attributes[key] = self._attribute(attribute, key, location)
             if kind == "Constant":
-                self._constant(node, attributes, constants, location)
+                self._constant(outputs, attributes, constants, location)
                 return None
         except CompileError as error:
             self.diagnostics.extend(error)
-        return OnnxNode(kind, location, tuple(node.input), tuple(node.output), attributes)
+        return OnnxNode(kind, location, inputs, outputs, attributes)
 
-    def _attribute(self, attribute: Any, location: Location) -> Attribute:
+    def _attribute(self, attribute: Any, name: str, location: Location) -> Attribute:
         """The value of an attribute in plain form."""
         type = attribute.type
         if attribute.ref_attr_name:
@@ -199,24 +205,28 @@ class _Reading:
         if type == _INT:
             return int(attribute.i)
         if type == _STRING:
-            return _text(attribute.s)
+            return text_of(attribute.s)
         if type == _TENSOR:
-            return read_tensor(attribute.t, f"{location.node}.{attribute.name}", self.folder, location)
+            return read_tensor(attribute.t, f"{location.node}.{name}", self.folder, location)
         if type == _FLOATS:
             return tuple(float(value) for value in attribute.floats)
         if type == _INTS:
             return tuple(int(value) for value in attribute.ints)
         if type == _STRINGS:
-            return tuple(_text(value) for value in attribute.strings)
+            return tuple(text_of(value) for value in attribute.strings)
         return Unreadable(_UNREADABLE.get(type, f"of type {type}"))
 
     def _constant(
-        self, node: Any, attributes: dict[str, Attribute], constants: dict[str, Array], location: Location
+        self,
+        outputs: tuple[str, ...],
+        attributes: dict[str, Attribute],
+        constants: dict[str, Array],
+        location: Location,
     ) -> None:
         """Add the value of a `Constant` node, which one of several attributes holds."""
         import numpy as np
 
-        if len(attributes) != 1 or len(node.output) != 1:
+        if len(attributes) != 1 or len(outputs) != 1:
             raise CompileError.of("malformed-node", "Constant needs one attribute and one result", location)
         ((name, value),) = attributes.items()
         types = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
@@ -229,14 +239,14 @@ class _Reading:
             raise CompileError.of(
                 "unsupported-type", f"Constant holds {printable(what)}", location, exit_code=EXIT_UNSUPPORTED
             )
-        if node.output[0] in constants:
-            raise CompileError.of("malformed-graph", f'"{printable(node.output[0])}" is made twice', location)
-        constants[node.output[0]] = data
+        if outputs[0] in constants:
+            raise CompileError.of("malformed-graph", f'"{printable(outputs[0])}" is made twice', location)
+        constants[outputs[0]] = data
 
     def _check_dataflow(self, model: OnnxModel) -> None:
         """Check the order of execution. Invariants of a sound file:
 
-        1. there is an output; names of inputs are different;
+        1. there is an output; names of inputs are different, and so are names of outputs;
         2. every tensor is made once: an input, a constant, or a result of one node;
         3. a node reads what was made before it; so do the outputs.
         """
@@ -252,6 +262,8 @@ class _Reading:
             if not any(node.outputs):
                 self.diagnostics.add("malformed-graph", "the node has no results", node.location)
             self._make(known, (name for name in node.outputs if name), node.location)
+        if len({output.name for output in model.outputs}) != len(model.outputs):
+            self.problem("malformed-graph", "two outputs have the same name", unsupported=False)
         for output in model.outputs:
             if output.name not in known or not output.name:
                 message = f'output "{printable(output.name)}" is made by no node'
@@ -262,8 +274,3 @@ class _Reading:
             if name in known:
                 self.diagnostics.add("malformed-graph", f'"{printable(name)}" is made twice', location)
             known.add(name)
-
-
-def _text(data: bytes) -> str:
-    """A string of the file, readable whatever its bytes are."""
-    return data.decode("utf-8", "backslashreplace")

@@ -42,6 +42,11 @@ _DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64
 _EXTERNAL = 1
 
 
+def text_of(data: str | bytes) -> str:
+    """A string of the file, readable whatever its bytes are: protobuf gives those that are no UTF-8 as bytes."""
+    return data if isinstance(data, str) else data.decode("utf-8", "backslashreplace")
+
+
 def element_name(number: int) -> str:
     """ONNX's name of an element type."""
     return ELEMENT_TYPES[number][0] if number in ELEMENT_TYPES else f"type {number}"
@@ -79,7 +84,7 @@ def read_tensor(tensor: Any, name: str, folder: Path | None, location: Location)
         raise malformed("has data in more than one place")
     needed = count * dtype.itemsize
     if is_external:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {text_of(entry.key): text_of(entry.value) for entry in tensor.external_data}
         return _from_bytes(read_external(folder, entries, needed, label, location), dtype, shape, malformed)
     if tensor.raw_data or not filled:
         if len(tensor.raw_data) != needed:

@@ -71,9 +71,30 @@ def _softmax(node: ForeignNode) -> ForeignNode:
     return replace(node, attributes={"axis": 1, **node.attributes, "is_flattened": 1})
 
 
+def _inference(node: ForeignNode) -> ForeignNode:
+    """Before opset 7, an attribute tells inference from training."""
+    if not node.integer("is_test", 0):
+        raise node.unsupported(f"{node.kind} that trains", help="export the model for inference")
+    return node
+
+
+def _broadcast(node: ForeignNode) -> ForeignNode:
+    """Before opset 7, the second operand was only broadcast when asked to, from `axis` on; now as in numpy."""
+    a, b = node.input(0).type, node.input(1).type
+    if node.integer("broadcast", 0):
+        if b.elements != 1 and node.integer("axis", a.rank - b.rank) != a.rank - b.rank:
+            raise node.unsupported(f"{node.kind} that broadcasts from axis {node.integer('axis')} is not supported")
+    elif a.shape != b.shape:
+        raise node.error(f"{node.kind} of {a} and {b} without broadcasting")
+    return node
+
+
 #: Kind, the opset that brought the newest form, and what makes that of an older one.
 _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
+    *((kind, 7, _broadcast) for kind in ("Add", "Div", "Mul", "Sub")),
+    ("BatchNormalization", 7, _inference),
     ("Clip", 11, _clip),
+    ("Dropout", 7, _inference),
     ("Dropout", 12, _dropout),
     ("Pad", 11, _pad),
     ("ReduceMean", 18, _axes),

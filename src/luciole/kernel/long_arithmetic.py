@@ -45,6 +45,34 @@ def multiply_wide_unsigned(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
     return (high.cast(U64) << 32) | (a * b).cast(U64)
 
 
+def _upper_digits(k: IntrinsicBuilder, a: Expr, b: Expr) -> tuple[Expr, Expr]:
+    """(high, cross) with a * b = high * 2**32 + cross * 2**16 + a number of 16 bits; digits as in `multiply_wide`."""
+    al, ah = k.let("al", a & 0xFFFF), k.let("ah", a >> 16)
+    bl, bh = k.let("bl", b & 0xFFFF), k.let("bh", b >> 16)
+    lowest = k.let("lowest", (al.cast(U32) * bl.cast(U32)) >> 16)
+    middle = k.let("middle", ah * bl + lowest.cast(I32))
+    cross = k.let("cross", al * bh + (middle & 0xFFFF))
+    return k.let("high", ah * bh + (middle >> 16)), cross
+
+
+@define_intrinsic("multiply_add_high_narrow", I32, a=I32, b=I32, addend=I32)
+def multiply_add_high_narrow(k: IntrinsicBuilder, a: Expr, b: Expr, addend: Expr) -> Expr:
+    """What `multiply_add_high` is rewritten to: addend + a * b / 2**32, rounded to nearest, halves up.
+
+    As `multiply_wide`, but the low word is never made: its highest bit, which rounds, is bit 15 of `cross`. The shift
+    before the sum of `cross` and one half keeps that sum inside i32.
+    """
+    high, cross = _upper_digits(k, a, b)
+    return addend + (high + (((cross >> 15) + 1) >> 1))
+
+
+@define_intrinsic("high_multiply_narrow", I32, a=I32, b=I32)
+def high_multiply_narrow(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
+    """What `high_multiply` is rewritten to: a * b / 2**31, rounded to nearest, halves up; see above."""
+    high, cross = _upper_digits(k, a, b)
+    return (high << 1) + (((cross >> 14) + 1) >> 1)
+
+
 @define_intrinsic("multiply_long", U64, a=U64, b=U64)
 def multiply_long(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
     """The low 64 bits of a * b: al * bl + (ah * bl + al * bh) * 2**32 with digits of 32 bits."""

@@ -191,7 +191,7 @@ def test_long_shifts_are_exact() -> None:
     assert np.array_equal(logical, value.view(np.uint64) >> wide)
 
 
-@pytest.mark.parametrize("name", ["high_multiply", "requantize_tflite", "requantize_single"])
+@pytest.mark.parametrize("name", ["high_multiply", "multiply_add_high", "requantize_tflite", "requantize_single"])
 def test_narrow_intrinsics_mean_the_same_and_have_no_long_products(name: str) -> None:
     wide = INTRINSICS[name]
     narrow = narrow_intrinsic(wide)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from luciole.errors import CompileError, InternalError, LucioleError, ToolError
     from luciole.ir.target import Target
     from luciole.options import Options
+    from luciole.quantized import QuantizedModel, quantize_model
     from luciole.session import Session, compile, load
 
 __all__ = [
@@ -25,12 +26,14 @@ __all__ = [
     "InternalError",
     "LucioleError",
     "Options",
+    "QuantizedModel",
     "Session",
     "Target",
     "ToolError",
     "__version__",
     "compile",
     "load",
+    "quantize_model",
 ]
 
 #: Where each public name lives; they are imported when first used, so that `import luciole` is quick.
@@ -45,6 +48,8 @@ _HOMES = {
     "Session": "luciole.session",
     "compile": "luciole.session",
     "load": "luciole.session",
+    "QuantizedModel": "luciole.quantized",
+    "quantize_model": "luciole.quantized",
 }
 
 

@@ -36,12 +36,10 @@ from luciole.quantize import (
     quantize_graph,
 )
 from luciole.quantize.report import quantize_sample
+from luciole.quantized import COMPARED_SAMPLES
 from luciole.report.table import Cell, Column, Table
 from luciole.session import Session, open_session
 from luciole.validate import count_right
-
-#: So many samples are compared layer by layer; the figures are of many elements each.
-COMPARED_SAMPLES = 16
 
 
 @click.command()
@@ -132,7 +130,9 @@ def _session(model: Path, graph: Graph) -> Session:
 def _write(graph: Graph, path: Path) -> list[Path]:
     """The model's text, and its constants beside it."""
     rendered = render_graph(graph)
-    files = {path: rendered.text.encode("utf-8"), path.with_suffix(".npz"): write_npz(rendered.arrays)}
+    files = {path: rendered.text.encode("utf-8")}
+    if rendered.arrays:
+        files[path.with_suffix(".npz")] = write_npz(rendered.arrays)
     write_files(files)
     return list(files)
 

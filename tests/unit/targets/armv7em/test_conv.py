@@ -147,3 +147,8 @@ def test_layers_of_few_pixels_spend_half_the_bytes_on_parameters() -> None:
     uniform = case(13, (4, 4), (16, 33), (3, 3), axis=None)
     assert WINDOW.constants(uniform.op)["channels"].nbytes == 4 * 34 + 12
     measure_emulated([few, many, uniform])
+
+
+@pytest.mark.slow
+def test_many_random_convolutions_on_an_emulated_core() -> None:
+    measure_emulated(random_cases(100, 150, 16))

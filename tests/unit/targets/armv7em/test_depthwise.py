@@ -146,3 +146,8 @@ def test_only_cores_with_the_dsp_extension_take_it() -> None:
     op = case(50, (5, 5), 4, (3, 3)).op
     assert candidate_recipes(op, find_target("cortex-m4"))[0].name == "planes"
     assert "planes" not in [r.name for r in candidate_recipes(op, find_target("cortex-m0plus"))]
+
+
+@pytest.mark.slow
+def test_many_random_windows_on_an_emulated_core() -> None:
+    measure_emulated(random_cases(101, 150, 20))

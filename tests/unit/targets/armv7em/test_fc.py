@@ -118,3 +118,8 @@ def test_what_the_recipes_refuse() -> None:
     assert "rounding" in PAIRS.applies(replace(op, rounding="tflite-single"))
     assert "whole words" in PAIRS.applies(case(9, PAIRS, 9, 6, rows=2).op)
     assert "shift" in PAIRS.applies(case(10, PAIRS, 9, 6, result=(1e-6, 0)).op)
+
+
+@pytest.mark.slow
+def test_many_random_layers_on_an_emulated_core() -> None:
+    measure_emulated(random_cases(102, 150))

@@ -113,3 +113,8 @@ def test_what_the_recipes_refuse() -> None:
     assert "neighbors" in MEAN.applies(mean(11, (2, 3, 4, 8), (3,)).op)
     assert "neighbors" in MEAN.applies(mean(12, (2, 3, 4, 8), (0, 2)).op)
     assert "exceed" in MEAN.applies(mean(13, (1, 20, 20, 8), (1, 2)).op)
+
+
+@pytest.mark.slow
+def test_many_random_averages_on_an_emulated_core() -> None:
+    measure_emulated(random_cases(103, 100))

@@ -9,6 +9,7 @@ from luciole.emit.entry import kernel_function
 from luciole.ir.target import Target
 from luciole.lower.plan import activation_sizes
 from luciole.program.core import ARENA, WEIGHTS, Instruction, Program
+from luciole.quantize import is_quantization_remark
 from luciole.report.codec import Pairs
 from luciole.report.model import (
     BufferReport,
@@ -50,8 +51,8 @@ def make_report(
         outputs=tuple(_tensor(tensor) for tensor in interface.outputs),
         link=link,
         helpers=facts.undefined if facts is not None else (),
-        removed_channels=tuple(program.graph.remarks),
-        options=options,
+        removed_channels=tuple(r for r in program.graph.remarks if not is_quantization_remark(r)),
+        options=(*options, *(("quantization", r) for r in program.graph.remarks if is_quantization_remark(r))),
     )
 
 

@@ -6,7 +6,14 @@ layers = layer_errors(graph, quantized, samples)
 """
 
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
-from luciole.quantize.convert import Quantized, QuantizeOptions, check_quantizable, convert, quantize_graph
+from luciole.quantize.convert import (
+    Quantized,
+    QuantizeOptions,
+    check_quantizable,
+    convert,
+    is_quantization_remark,
+    quantize_graph,
+)
 from luciole.quantize.observe import OBSERVERS, Range, Statistics
 from luciole.quantize.report import LayerError, layer_errors
 from luciole.quantize.schemes import SCHEMES, Scheme
@@ -25,6 +32,7 @@ __all__ = [
     "calibrate",
     "check_quantizable",
     "convert",
+    "is_quantization_remark",
     "layer_errors",
     "quantize_graph",
 ]

@@ -24,6 +24,9 @@ from luciole.quantize.schemes import SCHEMES, Scheme
 #: No bias is greater in magnitude: int32 has room left for the sum. Where it would be, the weights' scale grows.
 GREATEST_BIAS = 1 << 29
 
+#: How the remark begins that tells how a graph was quantized.
+_REMARK = "quantized to int8"
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
@@ -76,10 +79,15 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
     quantized = writer.write()
     weights = "per channel" if options.per_channel else "per tensor"
     quantized.graph.remarks.append(
-        f"quantized to int8: scheme {options.scheme}, weights {weights}, ranges by {options.observer}"
+        f"{_REMARK}: scheme {options.scheme}, weights {weights}, ranges by {options.observer}"
         f" over {calibration.samples} samples; no operator stays in float"
     )
     return quantized
+
+
+def is_quantization_remark(remark: str) -> bool:
+    """Whether a graph's remark tells how it was quantized, as `convert` writes it."""
+    return remark.startswith(_REMARK)
 
 
 def quantize_graph(

@@ -59,7 +59,9 @@ def test_the_facts_of_each_layer(luciole: Run, folder: Path) -> None:
 
 def test_compiling_quantizes_on_the_way(luciole: Run, folder: Path) -> None:
     quantized = ("net.graph", "--quantize", "int8", *CALIBRATED, "--target", "cortex-m4")
-    assert luciole("compile", *quantized, "-o", "whole").code == 0
+    report = luciole("compile", *quantized, "-o", "whole", "--json").json
+    assert report["removed_channels"] == []
+    assert "ranges by minmax over 24 samples" in dict(report["options"])["quantization"]
     assert luciole("compile", *quantized, "--to", "quantize", "-o", "part.graph").code == 0
     assert luciole("compile", "part.graph", "--from", "quantize", "--target", "cortex-m4", "-o", "parts").code == 0
     for path in Path("whole").iterdir():

@@ -6,8 +6,9 @@ The operator's law rounds both scaled operands, then their sum. Here a result is
 
 with A and B the real factors times 2**(S + 8), which keeps about 20 bits behind the point. Whether that is the same
 is no matter of bounds: all 65536 pairs of operands are computed by the law at compile time, each of them says between
-which numbers C must lie, and the recipe applies if one C satisfies all. It does for most scales; not for those whose
-ratio makes many sums end in exactly one half, such as powers of two.
+which numbers C must lie, and the recipe applies if one C satisfies all. It does for most scales. Where it does not, as
+where scales are powers of two and many sums end in exactly one half, C is split: the sum is centered first, and one is
+taken from negative sums, so that halves round away from zero.
 
 SMLAWB multiplies a word by a half and drops 16 bits, so that elements need to stand in the upper bytes of halves only.
 """
@@ -44,12 +45,13 @@ FACTOR_STEPS = (0, 1, -1, 2, -2, 4, -4)
 
 @dataclass(frozen=True)
 class Coefficients:
-    """The numbers A, B, C and S of the module's formula."""
+    """The numbers A, B, C and S of the module's formula; `center` is added before the sign is looked at, if it is."""
 
     first: int
     second: int
     constant: int
     shift: int
+    center: int | None = None
 
 
 class _Sum(KernelRecipe):
@@ -64,11 +66,17 @@ class _Sum(KernelRecipe):
         return "" if _coefficients_of(op) is not None else "no coefficients give the same for all pairs of operands"
 
     def constants(self, op: Operator) -> dict[str, Array]:
+        found = self._found(op)
+        operands = {name: value.data for name, value in op.named_operands() if value.data is not None}
+        numbers = [found.first, found.second, found.constant, found.center or 0]
+        return operands | {"factors": np.array(numbers, np.int32)}
+
+    def _found(self, op: Operator) -> Coefficients:
+        """The coefficients of an operator that the recipe applies to."""
         assert isinstance(op, BinaryOperator)
         found = _coefficients_of(op)
         assert found is not None
-        operands = {name: value.data for name, value in op.named_operands() if value.data is not None}
-        return operands | {"factors": np.array([found.first, found.second, found.constant], np.int32)}
+        return found
 
     def alignments(self, op: Operator) -> dict[str, int]:
         return {name: GROUP for name, value in op.named_operands() if not value.is_constant}
@@ -76,21 +84,24 @@ class _Sum(KernelRecipe):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loop below."""
         words = op.result_types()[0].elements // GROUP
-        each = 4 * 4 + 2 + 4 + 5 / _unroll(words) + (12 if _range_of(op) != (-128, 127) else 0)
+        centered = 0 if self._found(op).center is None else 8
+        each = 4 * 4 + 2 + 4 + centered + 5 / _unroll(words) + (12 if _range_of(op) != (-128, 127) else 0)
         instructions = int(words * each) + 12 * (op.result_types()[0].elements % GROUP) + 20
-        return Cost(instructions, int(1.3 * instructions), 60 + 90 * _unroll(words), 12, 0)
+        return Cost(instructions, int(1.3 * instructions), 60 + 90 * _unroll(words), 16, 0)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
-        assert isinstance(op, BinaryOperator)
-        coefficients = _coefficients_of(op)
-        assert coefficients is not None
+        coefficients = self._found(op)
         words, rest = divmod(op.result_types()[0].elements, GROUP)
         a, b, out = (k.define(n, view.address()) for n, view in (("a", v.a), ("b", v.b), ("out", v.y)))
-        names, factors = ("first", "second", "constant"), k.define("factors", v.factors.address())
-        first, second, constant = (k.define(n, k.read(factors, 4 * i, DType.I32)) for i, n in enumerate(names))
+        names, factors = ("first", "second", "constant", "center"), k.define("factors", v.factors.address())
+        first, second, constant, center = (k.define(n, k.read(factors, 4 * i, DType.I32)) for i, n in enumerate(names))
+        begin = constant if coefficients.center is None else center
         mask = k.define("mask", UPPER_BYTES)
 
         def store(offset: int, total: Expr) -> None:
+            if coefficients.center is not None:
+                total = k.define("total", total)
+                total = total + (total >> 31) + constant
             k.write(out, offset, _saturated(op, total >> coefficients.shift))
 
         def some(count: int) -> None:
@@ -100,7 +111,7 @@ class _Sum(KernelRecipe):
                 for odd in (0, 1):
                     halves = [k.define("halves", (w if odd else w << 8) & mask) for w in (left, right)]
                     for i, multiply_add in ((odd, smlawb), (odd + 2, smlawt)):
-                        total = multiply_add(first, halves[0], constant)
+                        total = multiply_add(first, halves[0], begin)
                         store(word + i, multiply_add(second, halves[1], total))
 
         if words:
@@ -110,7 +121,7 @@ class _Sum(KernelRecipe):
                 for pointer in (a, b, out):
                     pointer.set(pointer + GROUP * unroll)
         for i in range(rest):
-            store(i, _single(k, a, b, i, (first, second, constant)))
+            store(i, _single(k, a, b, i, (first, second, begin)))
 
 
 def _single(k: LoopBuilder, a: Expr, b: Expr, offset: int, factors: tuple[Expr, Expr, Expr]) -> Expr:
@@ -169,24 +180,37 @@ def _coefficients(
                 found = _fitting(nearest[0] + step, nearest[1] + other, shift, wanted, _range_of(op))
                 if found is not None:
                     return found
+        zeros = first.zero_point, second.zero_point
+        center = -sum(factor * zero for factor, zero in zip(nearest, zeros, strict=True)) >> 8
+        found = _fitting(nearest[0], nearest[1], shift, wanted, _range_of(op), center)
+        if found is not None:
+            return found
     return None
 
 
-def _fitting(first: int, second: int, shift: int, wanted: Array, limits: tuple[int, int]) -> Coefficients | None:
+def _fitting(
+    first: int, second: int, shift: int, wanted: Array, limits: tuple[int, int], center: int | None = None
+) -> Coefficients | None:
     """The middle of the constants with which every sum gives the wanted result, if there are any.
 
     Results at a limit bound the constant on one side only, since what lies beyond is clamped.
     """
     numbers = np.arange(-128, 128, dtype=np.int64) << 8
-    sums = (((first * numbers) >> 16)[:, None] + ((second * numbers) >> 16)[None, :]).reshape(-1)
+    parts = (first * numbers) >> 16, (second * numbers) >> 16
+    sums = (parts[0][:, None] + parts[1][None, :]).reshape(-1) + (center or 0)
+    intermediate = [abs(int(v)) + abs(center or 0) for part in parts for v in (part[0], part[-1])]
+    intermediate += [abs(int(sums.min())), abs(int(sums.max()))]
+    if center is not None:
+        sums -= sums < 0
     above, below = wanted > limits[0], wanted < limits[1]
     least = int(((wanted << shift) - sums)[above].max(initial=-(1 << 40)))
     most = int((((wanted + 1) << shift) - 1 - sums)[below].min(initial=1 << 40))
     if least > most:
         return None
     constant = min(max((least + most) // 2, -(1 << 31)), (1 << 31) - 1)
-    highest = max(abs(int(sums.min()) + constant), abs(int(sums.max()) + constant))
-    partial = max(abs(first), abs(second)) >> 1
-    if not least <= constant <= most or max(highest, partial + abs(constant)) >= (1 << 31) - 1:
+    largest = max(abs(int(sums.min()) + constant), abs(int(sums.max()) + constant))
+    if center is None:
+        intermediate = [value + abs(constant) for value in intermediate[:4]]
+    if not least <= constant <= most or max(largest, *intermediate) >= (1 << 31) - 1:
         return None
-    return Coefficients(first, second, constant, shift)
+    return Coefficients(first, second, constant, shift, center)

@@ -88,6 +88,14 @@ def test_all_pairs_of_operands_on_an_emulated_core(kind: type[BinaryOperator]) -
     assert applied >= 9
 
 
+def test_scales_whose_sums_end_in_halves() -> None:
+    """Powers of two, with zero points that put halves on both sides of zero."""
+    for kind, scales in ((Add, (0.25, 0.25, 0.5)), (Sub, (0.0625, 0.125, 0.25)), (Add, (0.5, 0.125, 1.0))):
+        every = all_pairs(kind, scales, (3, -7, 11))
+        assert RECIPES[kind].constants(every.op)["factors"][3] != 0
+        measure_emulated([every])
+
+
 def test_every_rounding_is_proven_on_its_own() -> None:
     for rounding in ROUNDINGS:
         every = all_pairs(Add, (0.03137, 0.09021, 0.07177), (3, -7, 11))

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("onnx", reason="the package onnx is missing")
 
+import onnx
+
 from onnx_backend import suite
 
 #: What PyTorch wrote for opset 6: so many tests pass at least.
@@ -27,6 +29,8 @@ def _quiet() -> Iterator[None]:
 def test_node_suite() -> None:
     outcomes = [suite.run_case(case) for case in suite.cases("node")]
     assert [f"{o.name}: {o.detail}" for o in outcomes if o.status == "wrong"] == []
+    if onnx.__version__ != suite.ONNX_VERSION:
+        pytest.skip(f"the list of refusals is of onnx {suite.ONNX_VERSION}, {onnx.__version__} is installed")
     refused = {f"{o.name} {o.detail}" for o in outcomes if o.status == "refused"}
     listed = set(suite.REFUSALS.read_text(encoding="utf-8").splitlines())
     assert sorted(refused - listed) == [], "tests that passed are refused now, or by another rule"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from luciole.cli.output import json_option, show
-from luciole.graph.foreign import tflite
+from luciole.graph.foreign import ImportRules, onnx, tflite
+from luciole.importers.onnx import composite as _onnx_composite  # noqa: F401  # its rules register themselves
+from luciole.importers.tflite import composite as _tflite_composite  # noqa: F401  # likewise
 from luciole.ops.catalog import load_operators
 from luciole.report.table import Column, Table
 from luciole.targets.base import recipes
@@ -15,9 +17,9 @@ from luciole.targets.base import recipes
 @json_option
 def ops(as_json: bool) -> None:
     """List the operators with their hand-scheduled kernels, and what is imported from model files."""
-    operators, imported = operator_table(), import_table()
-    facts = {"operators": operators.records(), "tflite": imported.records()}
-    show([operators, imported], facts, as_json)
+    operators, from_tflite, from_onnx = operator_table(), import_table(tflite), import_table(onnx)
+    facts = {"operators": operators.records(), "tflite": from_tflite.records(), "onnx": from_onnx.records()}
+    show([operators, from_tflite, from_onnx], facts, as_json)
 
 
 def operator_table() -> Table:
@@ -41,9 +43,9 @@ def operator_table() -> Table:
     return Table(columns, tuple(sorted(rows)), "operators")
 
 
-def import_table() -> Table:
-    """One row for each operator of TensorFlow Lite that is imported."""
+def import_table(rules: ImportRules) -> Table:
+    """One row for each operator of a file format that is imported."""
     load_operators()
-    columns = (Column("TFLite operator", "kind"), Column("family", "family"), Column("note", "note"))
-    rows = tuple((rule.kind, rule.module, rule.note) for rule in tflite.describe())
-    return Table(columns, rows, "imported from TFLite")
+    columns = (Column(f"{rules.format} operator", "kind"), Column("family", "family"), Column("note", "note"))
+    rows = tuple((rule.kind, rule.module, rule.note) for rule in rules.describe())
+    return Table(columns, rows, f"imported from {rules.format}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, ToolError, printable
+from luciole.importers.onnx.functions import inline_functions
 from luciole.importers.onnx.model import Attribute, OnnxInput, OnnxModel, OnnxNode, Unreadable
 from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name, read_tensor, text_of
 from luciole.ir.types import Array
@@ -81,18 +82,12 @@ class _Reading:
         graph = proto.graph
         opset = self._opset(proto)
         self._check_sizes(graph)
-        if len(proto.functions):
-            names = ", ".join(printable(text_of(f.name)) for f in list(proto.functions)[:5])
-            self.problem(
-                "unsupported-functions",
-                f"the model defines {len(proto.functions)} functions of its own: {names}",
-                help="inline them: onnx.inliner.inline_local_functions",
-            )
+        proto_nodes = inline_functions(proto, MAXIMUM_NODES, self.location)
         if len(graph.sparse_initializer):
             self.problem("unsupported-sparsity", f"{len(graph.sparse_initializer)} tensors are stored sparsely")
         constants = self._constants(graph)
         inputs = tuple(self._end(info, "input") for info in graph.input if text_of(info.name) not in constants)
-        nodes = [self._node(position, node, constants) for position, node in enumerate(graph.node)]
+        nodes = [self._node(position, node, constants) for position, node in enumerate(proto_nodes)]
         model = OnnxModel(
             file=self.location.file,
             opset=opset,
@@ -108,7 +103,8 @@ class _Reading:
     def _opset(self, proto: Any) -> int:
         """The version of ONNX's own operators. Raises `CompileError` when there is none, or several."""
         versions = {entry.version for entry in proto.opset_import if text_of(entry.domain) in _OWN_DOMAINS}
-        if not versions and all(text_of(node.domain) not in _OWN_DOMAINS for node in proto.graph.node):
+        nodes = [node for body in (proto.graph, *proto.functions) for node in body.node]
+        if not versions and all(text_of(node.domain) not in _OWN_DOMAINS for node in nodes):
             return NEWEST_OPSET  # no operator needs to know
         if len(versions) != 1:
             found = "none" if not versions else " and ".join(map(str, sorted(versions)))

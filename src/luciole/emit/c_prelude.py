@@ -101,6 +101,10 @@ _FENCE_HEAD = """\
 #else
 #define LUCIOLE_FENCE() ((void)0)
 #endif
+/* gcc would gather loads first and products later, and spill what stands between. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-tree-ter", "no-tree-reassoc")
+#endif
 """
 
 _BITS_OF_F32 = """\

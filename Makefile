@@ -17,7 +17,7 @@ ifeq ($(strip $(HOME)),)
 export HOME := $(CURDIR)/$(VENV)/home
 endif
 
-.PHONY: help demo test test-slow test-all lint format clean
+.PHONY: help demo test test-slow test-all bench lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test-slow: $(VENV)/test.stamp  ## what `make test` leaves out: whole models, QEM
 
 test-all: $(VENV)/test.stamp  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+bench: $(VENV)/test.stamp  ## instructions of models on emulated cores, beside recorded peers
+	$(BIN)/python bench/mcu.py $(ARGS)
 
 lint: $(VENV)/test.stamp  ## format, style, types, layers, length of files
 	$(BIN)/ruff format --check .

@@ -3,8 +3,9 @@
     .venv/bin/python bench/mcu.py                         # the table
     .venv/bin/python bench/mcu.py --cores cortex-m4 --models kws_dscnn_int8 --json
 
-Counts are executed instructions of one inference on an emulated core, everything inside `<name>_run`; they do not vary. Outputs are
-compared with the recorded ones: a row whose output differs says so. The models are read from ../shared/models/tflite.
+Counts are executed instructions of one inference on an emulated core, everything inside `<name>_run`; they do not vary.
+Outputs are compared with the recorded ones: a row whose output differs says so. The models are read from
+../shared/models/tflite.
 """
 
 from __future__ import annotations

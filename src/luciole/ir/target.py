@@ -10,7 +10,6 @@ from typing import Any
 
 from luciole.errors import CompileError
 
-
 #: Features of cores whose compilers vectorize plain loops.
 VECTOR_FEATURES = frozenset({"mve", "rvv", "neon", "sse2"})
 

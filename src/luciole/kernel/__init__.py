@@ -1,1 +1,1 @@
-"""The Kernel IR: a loop tree over typed buffers, with registers, raw pointers and intrinsics that carry their meaning."""
+"""The Kernel IR: a loop tree over typed buffers, with registers, raw pointers and intrinsics with a meaning."""

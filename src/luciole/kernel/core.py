@@ -308,7 +308,7 @@ class For(Stmt):
 
 @dataclass(frozen=True)
 class Repeat(Stmt):
-    """The body once, and again while the condition holds after it: the loop of advancing pointers, without a counter."""
+    """The body once, and again while the condition holds after it: the loop of advancing pointers."""
 
     body: Body
     condition: Expr

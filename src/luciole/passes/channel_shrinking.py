@@ -29,7 +29,6 @@ from luciole.ops.reshape import Reshape
 from luciole.passes.channel_intervals import Intervals, channel_intervals, keeps_channels
 from luciole.passes.manager import graph_pass
 
-
 #: Kernels work on pairs of channels: an odd one saves little and costs more.
 CHANNEL_GRANULE = 2
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 import luciole
+from luciole import backend
 from luciole.errors import InternalError
 
 #: The version of onnx whose node tests the list of refusals is of; other versions have other tests.
@@ -86,12 +86,9 @@ def _run(model: onnx.ModelProto, given: dict[str, Any]) -> list[Any]:
 
 
 def _compiled(model: onnx.ModelProto, given: dict[str, Any]) -> list[Any]:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model.SerializeToString())
-        session = luciole.load(path)
-    results = session.run({t.name: np.asarray(given[t.name]) for t in session.inputs})
-    return [results[output.name] for output in model.graph.output]
+    prepared = backend.prepare(model)
+    inputs = [np.asarray(given[tensor.name]) for tensor in prepared.session.inputs]
+    return list(prepared.run(inputs))
 
 
 def _files(folder: Path) -> Iterator[tuple[list[Any], list[Any]]]:

@@ -198,6 +198,16 @@ def conv(height: int, width: int, depth: int, out: int, kernel: int, stride: int
     return RecipeCase(op, s, tiled(op, "cortex-m3"))
 
 
+@on_every_core
+@pytest.mark.parametrize(("width", "depth", "stride"), [(40, 64, 1), (23, 150, 2), (3, 1400, 1), (9, 300, 3)])
+def test_rows_that_exceed_the_workspace_are_cut_into_strips(width: int, depth: int, stride: int, core: str) -> None:
+    """Strips of twelve columns and a rest, of few, and of one whose window alone is above the limit."""
+    made = conv(2, width, depth, 3, 3, stride)
+    case = RecipeCase(made.op, made.samples, tiled(made.op, core))
+    assert case.bound.workspace_bytes <= max(4096, 9 * depth)
+    measure_emulated([case], core)
+
+
 def depthwise(height: int, width: int, depth: int) -> RecipeCase:
     """A 3x3 depthwise convolution that keeps the size of its input."""
     s = Samples(8)

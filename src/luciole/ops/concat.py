@@ -86,7 +86,7 @@ def _import_concatenation(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("Concat")
 def _import_onnx_concat(node: ForeignNode, g: GraphBuilder) -> Value:
-    """All operands are joined."""
-    xs = tuple(node.input(i) for i in range(len(node.inputs)))
+    """All operands are joined, but for constants without elements."""
+    xs = tuple(x for x in (node.input(i) for i in range(len(node.inputs))) if x.type.elements)
     axis = axis_of(node, node.integer("axis"), node.input(0).type.rank)
     return g.add(Concat(xs, axis, location=node.location), node.name)

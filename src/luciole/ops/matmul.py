@@ -214,7 +214,8 @@ def _import_gemm(node: ForeignNode, g: GraphBuilder) -> Value:
         return _plus(node, g, _scaled(node, g, product, alpha), c, beta)
     weights = b.data if node.integer("transB", 0) else b.data.T
     w = g.constant(np.ascontiguousarray(weights * np.float32(alpha)).astype(weights.dtype), name=b.name)
-    if c is None or c.data is None or c.data.size not in (1, weights.shape[0]) or c.data.size != c.type.shape[-1:][0]:
+    is_row = c is not None and c.type.elements in (1, w.type.shape[0]) and all(n == 1 for n in c.type.shape[:-1])
+    if c is None or c.data is None or not is_row:
         product = g.add(FullyConnected(a, w, location=node.location), f"{node.name}/product")
         return _plus(node, g, product, c, beta)
     bias = np.broadcast_to((c.data * np.float32(beta)).astype(c.data.dtype).reshape(-1), weights.shape[:1])

@@ -24,7 +24,7 @@ from luciole.importers.onnx.folding import MAXIMUM_ELEMENTS as MAXIMUM_FOLDED
 from luciole.importers.onnx.folding import can_fold, fold
 from luciole.importers.onnx.model import OnnxInput, OnnxModel, OnnxNode, Unreadable
 from luciole.importers.onnx.reader import parse_model
-from luciole.importers.onnx.tensors import GRAPH_TYPES
+from luciole.importers.onnx.tensors import GRAPH_TYPES, MAXIMUM_RANK
 from luciole.importers.onnx.upgrade import upgrade
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType, TensorType
 from luciole.ops.catalog import load_operators
@@ -218,6 +218,9 @@ def _check_result(node: ForeignNode, value: Value) -> None:
     """Raise `CompileError` for results that no graph may have."""
     if value.type.elements == 0:
         raise node.unsupported(f"the result {value.type} of {node.kind} has no elements", code="unsupported-empty")
+    if value.type.rank > MAXIMUM_RANK:
+        message = f"the result of {node.kind} has {value.type.rank} dimensions; the limit is {MAXIMUM_RANK}"
+        raise node.unsupported(message, code="too-large")
     if value.type.elements > MAXIMUM_ELEMENTS:
         message = f"the result {value.type} of {node.kind} has more than {MAXIMUM_ELEMENTS} elements"
         raise node.unsupported(message, code="too-large")

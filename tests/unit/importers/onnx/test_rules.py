@@ -138,7 +138,7 @@ def test_slice_by_operands(start: int, end: int, step: int) -> None:
 
 
 @pytest.mark.parametrize("attributes", [{}, {"transA": 1}, {"transB": 1, "alpha": 0.5}, {"alpha": 2.0, "beta": 0.25}])
-@pytest.mark.parametrize("bias", [None, (5,), (1, 5), (1,), (3, 5), (3, 1)])
+@pytest.mark.parametrize("bias", [None, (), (5,), (1, 5), (1,), (3, 5), (3, 1)])
 def test_gemm(attributes: dict[str, Any], bias: tuple[int, ...] | None) -> None:
     net = Net()
     w = net.weights(5, 4) if "transB" in attributes else net.weights(4, 5)
@@ -192,6 +192,18 @@ def test_a_shape_that_is_computed_vanishes() -> None:
     )
     graph = check(net, (2, 4, 6), net.add("Reshape", "x", net.add("Max", target, net.integers(-1))))
     assert [op.kind for op in graph.operators] == ["reshape"]
+
+
+def test_a_constant_without_elements_is_not_joined() -> None:
+    net = Net()
+    graph = check(net, (2, 3), net.add("Concat", "x", net.constant(np.zeros((2, 0), np.float32)), axis=1))
+    assert [op.kind for op in graph.operators] == ["concat"]
+
+
+def test_too_many_axes_are_refused() -> None:
+    net = Net()
+    with pytest.raises(CompileError, match="has 12 dimensions; the limit is 8"):
+        imported(net, (2, 3), net.add("Unsqueeze", "x", net.integers(*range(10))))
 
 
 def test_a_constant_may_be_an_output() -> None:

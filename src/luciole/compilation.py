@@ -86,7 +86,9 @@ class Compilation:
         self.identity = identity or identify(source, options.name)
         # Glow's interface keeps inputs in a memory of their own, which nothing else may use.
         keep_input = options.keep_input or options.bundle_api == "glow"
-        self.lowering = LoweringOptions(options.use_recipes, keep_input, options.keep_output)
+        self.lowering = LoweringOptions(
+            options.use_recipes, keep_input, options.keep_output, allows_overlap=options.optimize == "ram"
+        )
         self.passes = PassContext(developer, sys.stderr.write)
         self.reference: Graph | None = None
         if options.quantize and resume is not None and resume.stage != STAGES[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from luciole.importers.samples import Scaling, fed_samples
 from luciole.ir.target import Target
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators
+from luciole.lower.overlap import lower_small
 from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
 from luciole.options import Options
@@ -55,7 +57,7 @@ def build_program(run: Compilation) -> Program:
     graph = run("quantize", quantize, graph, run)
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
     program = run("lower", lower_ordered, graph, run.target, run.lowering)
-    program = run("plan", plan_memory, program)
+    program = run("plan", plan_within, program, run.target, run.lowering, run.options.max_ram)
     run.check_ram(program)
     return run("schedule", schedule_kernels, program, run.target)
 
@@ -95,4 +97,15 @@ def optimize(graph: Graph, passes: PassContext, *, keep_all_channels: bool = Fal
 def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Program:
     """The program in the order of execution that needs the least memory."""
     order_operators(graph, keep_input=options.keep_input, keep_output=options.keep_output)
-    return lower(graph, target, options)
+    return lower_small(graph, target, options) if options.allows_overlap else lower(graph, target, options)
+
+
+def plan_within(program: Program, target: Target, options: LoweringOptions, max_bytes: int | None) -> Program:
+    """The planned program; where its arena exceeds `max_bytes`, the one whose results overlap inputs if that is
+    smaller.
+    """
+    planned = plan_memory(program)
+    if max_bytes is None or planned.arena.size_bytes <= max_bytes or options.allows_overlap:
+        return planned
+    smaller = plan_memory(lower_small(program.graph, target, replace(options, allows_overlap=True)))
+    return min((planned, smaller), key=lambda p: p.arena.size_bytes)

@@ -14,6 +14,10 @@ from luciole.errors import CompileError
 Emit = Literal["object", "archive", "c"]
 BundleApi = Literal["luciole", "glow"]
 
+#: What to spare: time, in memory as it comes, or RAM, by layers that write over their inputs.
+Optimize = Literal["balanced", "ram"]
+OPTIMIZES: tuple[Optimize, ...] = get_args(Optimize)
+
 #: How large weights are written beside C source.
 WeightsFormat = Literal["array", "binary"]
 WEIGHTS_FORMATS: tuple[WeightsFormat, ...] = get_args(WeightsFormat)
@@ -64,6 +68,7 @@ class OptionKeywords(TypedDict, total=False):
     keep_output: bool
     max_ram: int | str | None
     max_flash: int | str | None
+    optimize: Optimize
     use_recipes: bool
     keep_all_channels: bool
     weights: WeightsFormat
@@ -96,6 +101,8 @@ class Options:
     #: Refuse a bundle whose arena or flash is larger than this, in bytes.
     max_ram: int | None = None
     max_flash: int | None = None
+    #: What to spare. With a `max_ram` that does not hold otherwise, "ram" is tried anyway.
+    optimize: Optimize = "balanced"
     #: Use hand-scheduled kernels where they apply; off, every layer takes its generic loops.
     use_recipes: bool = True
     #: Keep channels that are proven constant, or that nobody reads.
@@ -121,6 +128,7 @@ class Options:
     def __post_init__(self) -> None:
         check_choice("emit", self.emit, EMITS)
         check_choice("bundle-api", self.bundle_api, BUNDLE_APIS)
+        check_choice("optimize", self.optimize, OPTIMIZES)
         check_choice("weights", self.weights, WEIGHTS_FORMATS)
         self._check_quantization()
         for option, text in (("target", self.target), ("name", self.name), ("calibration", self.calibration)):

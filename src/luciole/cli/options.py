@@ -14,6 +14,7 @@ from luciole.options import (
     BUNDLE_APIS,
     EMITS,
     OBSERVER_NAMES,
+    OPTIMIZES,
     QUANTIZE_TO,
     SCHEME_NAMES,
     WEIGHTS_FORMATS,
@@ -63,6 +64,9 @@ _COMPILE_OPTIONS = [
     ),
     click.option("--keep-input", is_flag=True, help="Let `run` leave the input as it was (costs RAM)."),
     click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
+    click.option(
+        "--optimize", type=click.Choice(OPTIMIZES), default="balanced", show_default=True, help="What to spare."
+    ),
     click.option("--max-ram", type=SizeType(), help="Refuse an arena larger than this, such as 64K."),
     click.option("--max-flash", type=SizeType(), help="Refuse code and constants larger than this, such as 256K."),
     click.option(
@@ -163,6 +167,7 @@ def options_of(given: dict[str, Any]) -> Options:
         bundle_api=given["bundle_api"],
         keep_input=given["keep_input"],
         keep_output=given["keep_output"],
+        optimize=given["optimize"],
         max_ram=given["max_ram"],
         max_flash=given["max_flash"],
         use_recipes=not given["generic_kernels"],

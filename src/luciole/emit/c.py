@@ -219,7 +219,8 @@ class _FunctionPrinter:
     def _parameter(self, parameter: Parameter) -> str:
         ctype = "unsigned char" if parameter.kind == "workspace" else MEMORY_TYPES[parameter.dtype]
         constness = "const " if parameter.kind == "in" else ""
-        star = "*LUCIOLE_RESTRICT " if self.is_restrict else "*"
+        is_shared = self.kernel.may_overlap and parameter.kind != "workspace"
+        star = "*LUCIOLE_RESTRICT " if self.is_restrict and not is_shared else "*"
         name = self.names[parameter.name] + ("_bytes" if self._is_typed_workspace(parameter) else "")
         shape = f"{parameter.dtype.value}[{', '.join(map(str, parameter.shape))}]"
         alignment = f", aligned to {parameter.alignment}" if parameter.alignment > parameter.dtype.size_bytes else ""

@@ -79,7 +79,9 @@ def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes:
     """
     printer = _Printer(kernel, target)
     printer.body(kernel.body)
-    parameters = [f"ptr {_buffer_attributes(p.kind)} align {p.alignment} %{p.name}" for p in kernel.parameters]
+    parameters = [
+        f"ptr {_buffer_attributes(p.kind, kernel.may_overlap)} align {p.alignment} %{p.name}" for p in kernel.parameters
+    ]
     parameters += [f"i32 %{s.name}" for s in kernel.scalars]
     where = f' section "{section}"' if section else ""
     head = f'define void @{function}({", ".join(parameters)}) nounwind noinline "no-builtins" {attributes}{where} {{'
@@ -89,8 +91,10 @@ def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes:
     return "\n".join(lines) + "\n"
 
 
-def _buffer_attributes(kind: str) -> str:
-    return {"in": "noalias nocapture readonly", "out": "noalias nocapture writeonly"}.get(kind, "noalias nocapture")
+def _buffer_attributes(kind: str, may_overlap: bool) -> str:
+    """What LLVM may know of a buffer; a workspace shares memory with nothing."""
+    own = "" if may_overlap and kind != "workspace" else "noalias "
+    return own + {"in": "nocapture readonly", "out": "nocapture writeonly"}.get(kind, "nocapture")
 
 
 def float_literal(value: float) -> str:

@@ -155,6 +155,12 @@ class Operator:
         """
         return ()
 
+    def overlap_bytes(self) -> dict[str, int]:
+        """Operands over which the generic kernel may write its one result, and how many bytes the result must begin
+        below each, at least: then nothing is overwritten before its last read. None that are not named.
+        """
+        return {}
+
     @property
     def is_view(self) -> bool:
         """Whether the result is the operand's bytes under another shape, so that no code is needed."""

@@ -390,6 +390,8 @@ class Kernel:
     """A function over buffers and `i32` scalars.
 
     `is_scheduled` marks a hand-scheduled kernel: back ends keep its order and run no loop optimizations on it.
+    `may_overlap` says that results may share memory with inputs: no read of an input moves across a write of a result.
+    It is no part of what the kernel computes, so `repr` leaves it out.
     """
 
     name: str
@@ -397,6 +399,7 @@ class Kernel:
     body: Body
     scalars: tuple[Variable, ...] = ()
     is_scheduled: bool = False
+    may_overlap: bool = field(default=False, repr=False)
 
     def parameter(self, name: str) -> Parameter:
         """The buffer parameter of that name. Raises `KeyError`."""

@@ -41,14 +41,17 @@ def hoist(kernel: Kernel) -> Kernel:
     buffers that the loop does not write. A value that could fail (memory, a division, a shift by a register, a float
     that becomes an integer) moves only from a loop that runs at least once.
     """
-    mover = _Mover(assigned_names(kernel.body), pointer_roots(kernel.body))
+    shared = {p.name for p in kernel.parameters if kernel.may_overlap and p.kind != "workspace"}
+    mover = _Mover(assigned_names(kernel.body), pointer_roots(kernel.body), shared)
     return replace(kernel, body=mover.body(kernel.body))
 
 
 class _Mover:
-    def __init__(self, assigned: set[str], roots: PointerRoots) -> None:
+    def __init__(self, assigned: set[str], roots: PointerRoots, shared: set[str]) -> None:
         self.assigned = assigned
         self.roots = roots
+        #: Buffers of which a write to one may change another.
+        self.shared = shared
 
     def body(self, body: Body) -> Body:
         """The body with each loop in it preceded by what moves out of it."""
@@ -93,7 +96,7 @@ class _Mover:
                 result.add(stmt.buffer)
             elif isinstance(stmt, Write):
                 result |= roots_of(stmt.pointer, self.roots)
-        return result
+        return result | self.shared if result & self.shared else result
 
     def is_unwritten(self, node: Expr, written: set[str]) -> bool:
         if isinstance(node, Load):

@@ -78,6 +78,8 @@ class _Memory:
             self.bytes = np.frombuffer(array.tobytes(), np.uint8).copy()
             self.defined = np.ones(size, np.bool_)
         self.strides = row_major_strides(parameter.shape)
+        #: An input that this result shares memory with, and how many bytes behind this one it begins.
+        self.shared: tuple[_Memory, int] | None = None
 
     def element_offset(self, indices: list[int]) -> int:
         """Byte offset of an element; raises `KernelError` outside the shape."""
@@ -102,6 +104,9 @@ class _Memory:
             np.asarray(value, dtype.numpy).tobytes(), np.uint8
         )
         self.defined[offset : offset + dtype.size_bytes] = True
+        if self.shared is not None:
+            source, distance = self.shared
+            source.defined[max(0, offset - distance) : max(0, offset + dtype.size_bytes - distance)] = False
 
     def _check(self, offset: int, size: int) -> None:
         if not 0 <= offset <= len(self.bytes) - size:
@@ -111,13 +116,21 @@ class _Memory:
 
 
 def run_kernel(
-    kernel: Kernel, buffers: Mapping[str, Array], scalars: Mapping[str, int] | None = None
+    kernel: Kernel,
+    buffers: Mapping[str, Array],
+    scalars: Mapping[str, int] | None = None,
+    overlap: tuple[str, str, int] | None = None,
 ) -> dict[str, Array]:
     """Run a kernel and return its `out` and `inout` buffers.
 
-    `buffers` holds an array for every `in` and `inout` parameter. Raises `KernelError` on anything the IR forbids.
+    `buffers` holds an array for every `in` and `inout` parameter. `overlap` names an input and a result that share
+    memory, and how many bytes the result begins below the input: reading what was overwritten is an error. Raises
+    `KernelError` on anything the IR forbids.
     """
     memories = {p.name: _Memory(p, buffers[p.name] if p.kind in ("in", "inout") else None) for p in kernel.parameters}
+    if overlap is not None:
+        source, result, distance = overlap
+        memories[result].shared = memories[source], distance
     registers: dict[str, Array | Pointer] = {}
     for scalar in kernel.scalars:
         registers[scalar.name] = np.int32((scalars or {})[scalar.name])  # type: ignore[assignment]  # a numpy scalar is an array here

@@ -44,7 +44,7 @@ class KernelParser(ExpressionParser):
             if parameters or scalars:
                 self.expect(",")
             self._parameter(parameters, scalars)
-        is_scheduled = self.accept("scheduled")
+        is_scheduled, may_overlap = self.accept("scheduled"), self.accept("overlapping")
         body = self._body(self._indent_of_line())
         if self._indent_of_line() != 0:
             self.fail(f"{self.tokens[self.position + 1].text!r} belongs to nothing here", self._first_of_line())
@@ -53,7 +53,7 @@ class KernelParser(ExpressionParser):
         self._skip_lines()
         if self.peek().kind != "end of file":
             self.fail(f"expected the end of the file, found {self.found()}")
-        return Kernel(name, tuple(parameters), body, tuple(scalars), is_scheduled)
+        return Kernel(name, tuple(parameters), body, tuple(scalars), is_scheduled, may_overlap)
 
     def _parameter(self, parameters: list[Parameter], scalars: list[Variable]) -> None:
         kind = self.peek().text

@@ -25,6 +25,7 @@
 - A number has the type that its place asks for, or that of the other operand; where neither says it, the type stands
   after it: `1i64`. Floats are shortest float32. Alignments of buffers and accesses stand where they are not the type's
   size, and offsets where they are not 0.
+- `scheduled` and `overlapping` behind the parameters are `is_scheduled` and `may_overlap`.
 - A name that is no plain word, or a keyword, stands in double quotes.
 """
 
@@ -84,11 +85,15 @@ def print_kernel(kernel: Kernel) -> str:
     """The kernel as text, ending in a newline. `parse_kernel` reads it back."""
     parameters = [_parameter(p) for p in kernel.parameters]
     parameters += [f"{name_text(s.name)}: {s.dtype.value}" for s in kernel.scalars]
-    head, tail = f"kernel {name_text(kernel.name)}(", ") scheduled" if kernel.is_scheduled else ")"
+    head, tail = f"kernel {name_text(kernel.name)}(", ")" + _flags(kernel)
     line = head + ", ".join(parameters) + tail
     if len(line) > _WIDTH:
         line = head + "\n    " + ",\n    ".join(parameters) + tail
     return "\n".join([line, *body_text(kernel.body, 1), "end", ""])
+
+
+def _flags(kernel: Kernel) -> str:
+    return (" scheduled" if kernel.is_scheduled else "") + (" overlapping" if kernel.may_overlap else "")
 
 
 def name_text(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from luciole.errors import CompileError, Diagnostics
@@ -12,7 +13,7 @@ from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.core import Kernel
 from luciole.lower.inplace import in_place_operands, merge_parameters
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, OperandKind, Program, Region
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, OperandKind, Overlap, Program, Region
 from luciole.targets.base import CONSTANT_ALIGNMENT, GENERIC, BoundKernel, KernelRecipe, build_kernel, candidate_recipes
 
 #: The weights region starts at a multiple of this.
@@ -21,23 +22,34 @@ WEIGHTS_ALIGNMENT = 16
 
 @dataclass(frozen=True)
 class LoweringOptions:
-    """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite."""
+    """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite, results
+    that may overlap inputs.
+    """
 
     use_recipes: bool = True
     keep_input: bool = False
     keep_output: bool = False
+    allows_overlap: bool = False
 
 
-def lower(graph: Graph, target: Target, options: LoweringOptions = LoweringOptions()) -> Program:
-    """A program without places yet. Raises `CompileError` with all operators that have no kernel."""
-    return _Lowering(graph, target, options).run()
+def lower(
+    graph: Graph,
+    target: Target,
+    options: LoweringOptions = LoweringOptions(),
+    small: AbstractSet[Operator] = frozenset(),
+) -> Program:
+    """A program without places yet; the operators `small` take the kernel that can overlap most, the others the
+    fastest. Raises `CompileError` with all operators that have no kernel.
+    """
+    return _Lowering(graph, target, options, small).run()
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, target: Target, options: LoweringOptions) -> None:
+    def __init__(self, graph: Graph, target: Target, options: LoweringOptions, small: AbstractSet[Operator]) -> None:
         self.graph = graph
         self.target = target
         self.options = options
+        self.small = small
         self.buffers: dict[str, Buffer] = {}
         self.bindings: dict[Value, str] = {}
         self.kernels: dict[str, Kernel] = {}
@@ -166,9 +178,10 @@ class _Lowering:
     # Operators
 
     def _lower_operator(self, op: Operator, step: int) -> None:
-        bound, recipe = self._choose_kernel(op)
+        bound, recipe = self._choose_kernel(op, step)
         kernel = bound.kernel
         in_place = self._in_place_operand(op, bound, step)
+        overlap = None if in_place else self._overlap(op, recipe, step)
         operands: dict[str, tuple[OperandKind, str]] = {}
         for name, value in bound.activations:
             operands[name] = ("in", self._binding(value))
@@ -183,19 +196,25 @@ class _Lowering:
             operands["workspace"] = ("workspace", name)
         if in_place is not None:
             kernel = merge_parameters(kernel, in_place[0], bound.results[0])
+        if overlap is not None:
+            kernel = replace(kernel, name=f"{kernel.name}_over", may_overlap=True)
         self.kernels.setdefault(kernel.name, kernel)
         bindings = tuple(Operand(*_swap(operands[p.name], p.name)) for p in kernel.parameters)
-        self.instructions.append(Instruction(kernel.name, bindings, op, recipe.name))
+        self.instructions.append(Instruction(kernel.name, bindings, op, recipe.name, overlap=overlap))
         for operand in bindings:
             buffer = self.buffers[operand.buffer]
             needed = kernel.parameter(operand.parameter).alignment
             if buffer.alignment < needed:
                 self.buffers[operand.buffer] = replace(buffer, alignment=needed)
 
-    def _choose_kernel(self, op: Operator) -> tuple[BoundKernel, KernelRecipe]:
-        """The cheapest hand-scheduled kernel that applies, else the generic one."""
+    def _choose_kernel(self, op: Operator, step: int) -> tuple[BoundKernel, KernelRecipe]:
+        """The cheapest hand-scheduled kernel that applies, else the generic one; where memory counts, the cheapest of
+        those whose result overlaps an input most.
+        """
         candidates = candidate_recipes(op, self.target) if self.options.use_recipes else []
         recipe = candidates[0] if candidates else GENERIC
+        if op in self.small:
+            recipe = min([*candidates, GENERIC], key=lambda recipe: self._added_bytes(op, recipe, step))
         try:
             return build_kernel(op, recipe), recipe
         except NotImplementedError:
@@ -209,6 +228,35 @@ class _Lowering:
             if sources.count(buffer.name) == 1 and self._may_overwrite(buffer, self.graph.result(op), step):
                 return name, value
         return None
+
+    def _overlap(self, op: Operator, recipe: KernelRecipe, step: int) -> Overlap | None:
+        """The input over which the result may be written, where that saves memory: the one that saves most."""
+        if not self.options.allows_overlap or len(self.graph.results(op)) != 1:
+            return None
+        result, distances, in_place = self.graph.result(op), recipe.overlap_bytes(op), recipe.in_place(op)
+        if self.options.keep_output and self.last_use[result] >= self.end:
+            return None
+        activations = [(name, self.buffers[self._binding(value)]) for name, value in recipe.activations(op)]
+        used = [buffer.name for _, buffer in activations]
+        found: list[tuple[int, Overlap]] = []
+        for name, buffer in activations:
+            if used.count(buffer.name) > 1 or not self._may_overwrite(buffer, result, step):
+                continue
+            size = result.type.size_bytes
+            overlap = Overlap(buffer.name, min(distances.get(name, size), size), name in in_place)
+            found.append((overlap.shared_bytes(buffer.size_bytes, size), overlap))
+        saved, best = max(found, key=lambda pair: pair[0], default=(0, None))
+        return best if saved > 0 else None
+
+    def _added_bytes(self, op: Operator, recipe: KernelRecipe, step: int) -> int:
+        """Bytes that an operator's results take beyond what its inputs hold anyway."""
+        total = sum(value.type.size_bytes for value in self.graph.results(op))
+        overlap = self._overlap(op, recipe, step)
+        if overlap is not None:
+            return total - overlap.shared_bytes(self.buffers[overlap.source].size_bytes, total)
+        if recipe is not GENERIC or not op.in_place_operands() or len(self.graph.results(op)) != 1:
+            return total
+        return 0 if self._in_place_operand(op, build_kernel(op, recipe), step) is not None else total
 
     def _may_overwrite(self, buffer: Buffer, result: Value, step: int) -> bool:
         """Whether nobody reads a buffer after this step, so that `result` may stand in it.

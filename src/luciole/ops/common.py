@@ -11,7 +11,7 @@ from luciole.graph.core import Operator, Value
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Multiplier, Rounding
 from luciole.ir.quant import Quant
-from luciole.ir.types import Array, DType, Shape
+from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import View
 from luciole.kernel.core import Constant, Expr, Operand, binary, clamp, maximum, minimum
 from luciole.kernel.intrinsics import (
@@ -98,6 +98,32 @@ class Window:
         first = -(-self.pads[axis] // self.strides[axis])
         last = (size - self.extent[axis] + self.pads[axis]) // self.strides[axis] + 1
         return range(min(first, count), max(min(last, count), min(first, count)))
+
+    def overlap_bytes(self, x: TensorType, y: TensorType, pixels: int = 1, *, reads_first: bool = False) -> int | None:
+        """How many bytes below an NHWC input its result must begin so that nothing is overwritten before its last read.
+
+        Pixels are made row by row, `pixels` of a row at a time (fewer at its end): their windows are read and they are
+        written before the next ones, with `reads_first` all read before any is written. The distance is the greatest of
+        (bytes written by then) - (first byte still needed). `None` for several images.
+        """
+        if x.shape[0] != 1:
+            return None
+        size, (_, height, width, channels) = x.dtype.size_bytes, y.shape
+        starts = np.arange(0, width, pixels)
+        ends = np.minimum(starts + pixels, width)
+        rows = np.arange(height)[:, None]
+
+        def first_byte(row: Array, column: Array) -> Array:
+            top = np.maximum(row * self.strides[0] - self.pads[0], 0)
+            left = np.maximum(column * self.strides[1] - self.pads[1], 0)
+            found = (top * x.shape[2] + left) * (x.shape[3] * size)
+            return np.where((row < height) & (column < width), found, x.size_bytes + y.size_bytes)
+
+        needed = np.minimum(
+            first_byte(rows, ends if reads_first else starts), first_byte(rows + 1, np.zeros_like(ends))
+        )
+        written = (rows * width + ends) * (channels * y.dtype.size_bytes)
+        return max(0, int((written - needed).max(initial=0)))
 
     def patches(self, x: Array, fill: int | float) -> Array:
         """All windows of an NHWC array as [N, OH, OW, KH, KW, C], with `fill` outside the input."""

@@ -95,6 +95,11 @@ class Conv2d(Operator):
     def kernel_shapes(self) -> dict[str, Shape]:
         return {"x": common.merged_columns(self.x.type.shape), "w": common.merged_columns(self.w.type.shape)}
 
+    def overlap_bytes(self) -> dict[str, int]:
+        """Pixel by pixel: a window is read until its pixel is complete."""
+        distance = self.window.overlap_bytes(self.x.type, self.infer())
+        return {} if distance is None else {"x": distance}
+
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """A run of taps and channels is contiguous in x and in w; a few output channels share each input element."""
         batch, height, width, channels = v.y.shape

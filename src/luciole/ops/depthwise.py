@@ -96,6 +96,11 @@ class DepthwiseConv2d(Operator):
     def kernel_operands(self) -> tuple[str, ...]:
         return self.sums().operands()
 
+    def overlap_bytes(self) -> dict[str, int]:
+        """Pixel by pixel: a window is read until its pixel is complete."""
+        distance = self.window.overlap_bytes(self.x.type, self.infer())
+        return {} if distance is None else {"x": distance}
+
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """Columns whose windows reach over the same taps share a body in which those taps are written out.
 

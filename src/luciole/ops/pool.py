@@ -59,6 +59,11 @@ class Pool(Operator):
         batch, height, width, channels = self.x.type.shape
         return {"x": (batch, 1, height * width, channels)} if self._is_global else {}
 
+    def overlap_bytes(self) -> dict[str, int]:
+        """Pixel by pixel: a window is read until its pixel is complete."""
+        distance = self.window.overlap_bytes(self.x.type, self.infer())
+        return {} if distance is None else {"x": distance}
+
     @property
     def _is_global(self) -> bool:
         return self.size == self.x.type.shape[1:3] and not self.window.has_padding

@@ -77,9 +77,31 @@ class Operand:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Leave for an instruction's result to share memory with an input that nobody needs afterwards: the result begins
+    at least `distance_bytes` below the buffer `source`, or exactly where that begins if `in_place`.
+    """
+
+    source: str
+    distance_bytes: int
+    in_place: bool = False
+
+    def allows(self, source_offset: int, result_offset: int) -> bool:
+        """Whether the two may begin at these places though they share bytes."""
+        below = source_offset - result_offset
+        return below >= self.distance_bytes or (self.in_place and below == 0)
+
+    def shared_bytes(self, source_bytes: int, result_bytes: int) -> int:
+        """The most bytes that the two can share, given their sizes."""
+        if self.in_place:
+            return min(source_bytes, result_bytes)
+        return source_bytes + result_bytes - max(source_bytes + self.distance_bytes, result_bytes)
+
+
+@dataclass(frozen=True)
 class Instruction:
     """One run of a kernel: operands in the order of the kernel's parameters, values for its scalars, and the operator
-    it computes.
+    it computes; perhaps that its one result may overlap an input.
     """
 
     kernel: str
@@ -87,6 +109,7 @@ class Instruction:
     operator: Operator
     recipe: str = "generic"
     scalars: tuple[int, ...] = ()
+    overlap: Overlap | None = None
 
     @property
     def location(self) -> Location:

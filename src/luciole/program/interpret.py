@@ -65,10 +65,20 @@ def _run_by_kernel(program: Program, instruction: Instruction, memory: _Memory) 
             type = TensorType(parameter.dtype, parameter.shape)
             arrays[parameter.name] = memory.read(program.buffers[operand.buffer], type)
     scalars = {s.name: value for s, value in zip(kernel.scalars, instruction.scalars, strict=True)}
-    results = run_kernel(kernel, arrays, scalars)
+    results = run_kernel(kernel, arrays, scalars, _shared_memory(program, instruction))
     for operand in instruction.operands:
         if operand.kind in ("out", "inout"):
             memory.write(program.buffers[operand.buffer], results[operand.parameter])
+
+
+def _shared_memory(program: Program, instruction: Instruction) -> tuple[str, str, int] | None:
+    """The parameters of the input and of the result that may overlap, and how far below the input the result is."""
+    if instruction.overlap is None:
+        return None
+    source = next(o for o in instruction.operands if o.buffer == instruction.overlap.source)
+    result = next(o for o in instruction.operands if o.kind == "out")
+    distance = _place(program.buffers[source.buffer]) - _place(program.buffers[result.buffer])
+    return source.parameter, result.parameter, distance
 
 
 class _Memory:

@@ -15,7 +15,17 @@ from luciole.graph.parse import GraphParser
 from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Kernel
 from luciole.kernel.text import parse_kernel
-from luciole.program.core import Buffer, BufferKind, Instruction, Operand, OperandKind, Program, Region, RegionKind
+from luciole.program.core import (
+    Buffer,
+    BufferKind,
+    Instruction,
+    Operand,
+    OperandKind,
+    Overlap,
+    Program,
+    Region,
+    RegionKind,
+)
 
 _KERNEL_PART = re.compile(r"^kernel\b", re.MULTILINE)
 
@@ -167,8 +177,18 @@ class _ProgramParser(GraphParser):
         operands, scalars = self.arguments_of(self.kernels[name])
         self.expect("computes")
         operator = self.operator_of_results(graph)
+        overlap = self.overlap() if self.accept("over") else None
         recipe = self.word_or_string("the name of a recipe") if self.accept("by") else "generic"
-        self.instructions.append(Instruction(name, operands, operator, recipe, scalars))
+        self.instructions.append(Instruction(name, operands, operator, recipe, scalars, overlap))
+
+    def overlap(self) -> Overlap:
+        """What stands behind `over`."""
+        source, distance = self.value_name(), self.size("below")
+        in_place = self.accept("or")
+        if in_place:
+            self.expect("at")
+            self.expect("it")
+        return Overlap(source, distance, in_place)
 
     def arguments_of(self, kernel: Kernel) -> tuple[tuple[Operand, ...], tuple[int, ...]]:
         """A buffer for each parameter of a kernel, then a number for each scalar."""

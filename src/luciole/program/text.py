@@ -21,7 +21,8 @@ A program file is the graph that the program computes, then the program, then it
   without `size` is not planned. Steps of `live` are those of `luciole.program.core`.
 - `holds` names the values of the graph that are bound to the buffer. An instruction names its kernel, a buffer for each
   of the kernel's parameters in order, then numbers for the kernel's scalars (`begin=0`), then the results of the
-  operator it computes, and `by` its recipe unless that is the generic one.
+  operator it computes, and `by` its recipe unless that is the generic one. `over %x below 64` says that the result may
+  begin 64 or more bytes below %x and overlap it, with `or at it` also where %x begins.
 - The words `program` and `kernel` that begin their parts stand at the start of a line.
 
 Printing, parsing and printing again gives the same text. `save_program` writes the text to `x.program` and the arrays
@@ -109,7 +110,10 @@ def _instruction(step: int, instruction: Instruction, program: Program) -> str:
     arguments += [f"{s.name}={value}" for s, value in zip(scalars, instruction.scalars, strict=True)]
     results = ", ".join(value_text(value.name) for value in program.graph.results(instruction.operator))
     recipe = f" by {word_text(instruction.recipe)}" if instruction.recipe != "generic" else ""
-    return f"{step}: {word_text(instruction.kernel)}({', '.join(arguments)}) computes {results}{recipe}"
+    overlap = instruction.overlap
+    over = f" over {value_text(overlap.source)} below {overlap.distance_bytes}" if overlap is not None else ""
+    over += " or at it" if overlap is not None and overlap.in_place else ""
+    return f"{step}: {word_text(instruction.kernel)}({', '.join(arguments)}) computes {results}{over}{recipe}"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,11 @@
 11. A workspace belongs to one instruction, and lives for that step.
 12. Either no buffer has a place, or every buffer has: aligned, inside its region; a region's bound is at most its size,
     and equal to it just when the plan is said to be optimal.
-13. No two buffers of a region share a byte while both live; constants always live.
+13. No two buffers of a region share a byte while both live; constants always live. A result that overlaps an input by
+    leave of 14 is the exception.
+14. An instruction that lets its one result overlap an input has a kernel that may, reads that input as one operand
+    whose life ends there, and begins the life of the result; placed so that they share bytes, the result begins at
+    least the stated distance below the input, or exactly at it where that is said.
 """
 
 from __future__ import annotations
@@ -60,6 +64,8 @@ def program_problems(program: Program) -> Problems:
     yield from _contents(program)
     yield from _lives(program)
     yield from _workspaces(program)
+    for step, instruction in enumerate(program.instructions):
+        yield from _overlap(program, step, instruction)
     yield from _places(program)
 
 
@@ -311,6 +317,29 @@ def _workspaces(program: Program) -> Problems:
             yield 11, f"workspace {name} of instruction {steps[0]} lives {buffer.first} to {buffer.last}"
 
 
+def _overlap(program: Program, step: int, instruction: Instruction) -> Problems:
+    """Invariant 14 for one instruction, but for the places."""
+    overlap = instruction.overlap
+    if overlap is None:
+        return
+    where = f"instruction {step}: the result over {overlap.source}"
+    kernel = program.kernels.get(instruction.kernel)
+    if kernel is not None and not kernel.may_overlap:
+        yield 14, f"{where} is not what {kernel.name} allows"
+    if overlap.distance_bytes < 0:
+        yield 14, f"{where} is {overlap.distance_bytes} bytes below it"
+    results = instruction.buffers("out", "inout")
+    if len(results) != 1 or instruction.buffers("in").count(overlap.source) != 1:
+        yield 14, f"{where} is not one result over one input"
+        return
+    source, result = program.buffers.get(overlap.source), program.buffers.get(results[0])
+    if source is None or result is None:
+        return
+    if source.kind == "const" or source.last != step or result.first != step:
+        lives = f"{source.first} to {source.last} and {result.first} to {result.last}"
+        yield 14, f"{where} needs the input to end and the result to begin, they live {lives}"
+
+
 def _places(program: Program) -> Problems:
     unplaced = [buffer.name for buffer in program.buffers.values() if buffer.offset is None]
     if len(unplaced) == len(program.buffers):
@@ -338,11 +367,22 @@ def _overlaps(program: Program, region: Region) -> Problems:
     """Pairs that share bytes and steps, found by a sweep over the offsets."""
     placed = [b for b in program.in_region(region.name) if b.offset is not None and b.size_bytes > 0]
     placed.sort(key=_offset)
+    allowed = {
+        (instruction.overlap.source, result): instruction.overlap
+        for instruction in program.instructions
+        if instruction.overlap is not None
+        for result in instruction.buffers("out")
+    }
     open_buffers: list[Buffer] = []
     for buffer in placed:
         open_buffers = [b for b in open_buffers if _offset(b) + b.size_bytes > _offset(buffer)]
         for other in open_buffers:
             in_time = buffer.first <= other.last and other.first <= buffer.last
+            if any(
+                (a.name, b.name) in allowed and allowed[a.name, b.name].allows(_offset(a), _offset(b))
+                for a, b in ((buffer, other), (other, buffer))
+            ):
+                continue
             if in_time or region.kind == "const":
                 yield 13, f"buffers {other.name} and {buffer.name} overlap in {region.name}"
         open_buffers.append(buffer)

@@ -104,6 +104,16 @@ class KernelRecipe:
         """Alignment in bytes that the kernel needs of activations and results beyond that of their elements."""
         return {}
 
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        """Activations over which the kernel may write its one result, and how many bytes the result must begin below
+        each, at least: then nothing is overwritten before its last read. None that are not named.
+        """
+        return {}
+
+    def in_place(self, op: Operator) -> tuple[str, ...]:
+        """Activations over which the kernel may write its one result if that begins exactly where they begin."""
+        return ()
+
 
 class GenericRecipe(KernelRecipe):
     """The operator's own loops."""
@@ -132,6 +142,9 @@ class GenericRecipe(KernelRecipe):
 
     def shapes(self, op: Operator) -> dict[str, Shape]:
         return op.kernel_shapes()
+
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        return op.overlap_bytes()
 
 
 GENERIC = GenericRecipe()

@@ -81,6 +81,10 @@ class _Sum(KernelRecipe):
     def alignments(self, op: Operator) -> dict[str, int]:
         return {name: GROUP for name, value in op.named_operands() if not value.is_constant}
 
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        """Word by word, each read before it is written."""
+        return {name: 0 for name, value in op.named_operands() if not value.is_constant}
+
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loop below."""
         words = op.result_types()[0].elements // GROUP

@@ -103,6 +103,13 @@ class ConvHiLo(KernelRecipe):
         assert isinstance(op, Conv2d)
         return {"x": 4} if _shape(op).by_words else {}
 
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        """A strip of a row is widened before it is written."""
+        assert isinstance(op, Conv2d)
+        y = op.result_types()[0]
+        distance = op.window.overlap_bytes(op.x.type, y, _shape(op).strip, reads_first=True)
+        return {} if distance is None else {"x": distance}
+
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, Conv2d)

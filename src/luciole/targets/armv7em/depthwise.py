@@ -89,6 +89,26 @@ class DepthwisePlanes(KernelRecipe):
     def alignments(self, op: Operator) -> dict[str, int]:
         return {"x": 4}
 
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        """A strip of rows is read until all of its channels are written; strips of columns go through all rows."""
+        assert isinstance(op, DepthwiseConv2d)
+        plan = planned(op)
+        if plan.is_transposed or op.x.type.shape[0] != 1:
+            return {}
+        firsts = range(0, plan.outer.outputs, plan.strip)
+        return {
+            "x": max(
+                min(first + plan.strip, plan.outer.outputs) * plan.outer.y_bytes
+                - max(0, first * plan.outer.stride - plan.outer.pad) * plan.outer.x_bytes
+                for first in firsts
+            )
+        }
+
+    def in_place(self, op: Operator) -> tuple[str, ...]:
+        """With one strip, a channel is wholly read before it is written, and it is written over itself."""
+        assert isinstance(op, DepthwiseConv2d)
+        return ("x",) if planned(op).strips == 1 and op.x.type.shape[0] == 1 else ()
+
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, DepthwiseConv2d)

@@ -92,6 +92,19 @@ class TiledConv(TiledRecipe):
         assert isinstance(op, Conv2d)
         return {} if self._plan(op).is_direct else {"x": math.gcd(4, op.x.type.shape[3] * op.x.type.dtype.size_bytes)}
 
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        """A strip of a row is copied before it is written; windows that are read in place are read until their tile is
+        written.
+        """
+        assert isinstance(op, Conv2d)
+        plan, y = self._plan(op), op.result_types()[0]
+        if not plan.is_direct:
+            distance = op.window.overlap_bytes(op.x.type, y, plan.strip, reads_first=True)
+            return {} if distance is None else {"x": distance}
+        runs, starts = np.arange(plan.runs)[:, None], np.arange(0, plan.count, plan.rows.pixels)
+        written = (runs * plan.count + np.minimum(starts + plan.rows.pixels, plan.count)) * y.shape[3]
+        return {"x": max(0, int((written - runs * plan.run_bytes - starts * plan.rows.step).max()))}
+
     def cost(self, op: Operator, target: Target) -> Cost:
         assert isinstance(op, Conv2d)
         plan = self._plan(op)

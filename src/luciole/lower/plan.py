@@ -48,7 +48,8 @@ def placement_problem(buffers: tuple[Buffer, ...], instructions: tuple[Instructi
     overrides: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
     for instruction in instructions:
         overlap = instruction.overlap
-        if overlap is not None:
+        # Glow's interface keeps inputs and outputs in another region, where nothing is shared.
+        if overlap is not None and {overlap.source, instruction.buffers("out")[0]} <= set(position):
             source, result = position[overlap.source], position[instruction.buffers("out")[0]]
             forbidden = (-overlap.distance_bytes, buffers[source].size_bytes)
             split = overlap.in_place and overlap.distance_bytes > 0

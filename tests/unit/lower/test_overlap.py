@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luciole.bundle.glow import separate_interface
 from luciole.bundle.host import HostSession
-from luciole.bundle.interface import describe_interface
+from luciole.bundle.interface import MUTABLE, describe_interface
 from luciole.bundle.objects import build_object
 from luciole.bundle.sources import print_bundle_c
 from luciole.compilation import Compilation, identify
@@ -265,3 +266,10 @@ def test_max_ram_turns_to_overlap_where_nothing_else_fits(tmp_path: Path) -> Non
         arena(max_ram=small - 1)
     with pytest.raises(CompileError, match="optimize"):
         Options(optimize="speed")  # type: ignore[arg-type]  # a word that is none
+
+
+def test_outputs_of_glow_bundles_lie_apart() -> None:
+    graph = same_size_convolution()
+    program = plan_memory(separate_interface(plan_memory(lower(graph, find_target("native"), OVERLAPPING))))
+    assert program.instructions[0].overlap is not None
+    assert {program.buffers[name].region for name in program.instructions[0].buffers("in", "out")} >= {MUTABLE}

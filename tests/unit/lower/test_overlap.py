@@ -35,7 +35,7 @@ from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add
 from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.options import Options
-from luciole.program.core import ARENA, Program
+from luciole.program.core import ARENA, Overlap, Program
 from luciole.program.interpret import run_program
 from luciole.program.text import parse_program, print_program, render_program
 from luciole.program.verify import program_problems, verify_program
@@ -140,13 +140,16 @@ def by_emulation(program: Program, core: str) -> Callable[[list[bytes]], bytes]:
     return lambda inputs: bundle.run(inputs).outputs[0]
 
 
+def first_output(session: HostSession) -> Callable[[list[bytes]], bytes]:
+    return lambda inputs: session.run(inputs)[0]
+
+
 def as_machine_code(program: Program) -> Callable[[list[bytes]], bytes]:
     """The program's object on this machine or on the core it is for."""
     if program.target != "native":
         return by_emulation(program, program.target)
     data = build_object(program, "net", find_target("native"))
-    session = HostSession.from_object(data, describe_interface(program, "net"))
-    return lambda inputs: session.run(inputs)[0]
+    return first_output(HostSession.from_object(data, describe_interface(program, "net")))
 
 
 @pytest.mark.parametrize("target", ["native", "cortex-m4"])
@@ -207,13 +210,13 @@ def test_the_text_of_programs_and_kernels_keeps_the_overlap() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"distance_bytes": -1}, {"source": "y"}, {"source": "nothing"}], ids=["negative", "result", "unknown"]
+    "overlap", [Overlap("x", -1), Overlap("y", 20), Overlap("nothing", 20)], ids=["negative", "result", "unknown"]
 )
-def test_a_wrong_overlap_is_found(change: dict[str, object]) -> None:
+def test_a_wrong_overlap_is_found(overlap: Overlap) -> None:
     program = lower(same_size_convolution(), find_target("cortex-m4"), OVERLAPPING)
     (instruction,) = program.instructions
-    assert instruction.overlap is not None
-    broken = replace(instruction, overlap=replace(instruction.overlap, **change))
+    assert not list(program_problems(program))
+    broken = replace(instruction, overlap=overlap)
     assert 14 in {number for number, _ in program_problems(replace(program, instructions=(broken,)))}
 
 
@@ -244,7 +247,7 @@ def test_models_in_less_memory_give_the_recorded_bits(shared_model: Callable[[st
         if target == "native":
             interface = describe_interface(program, "net")
             source = HostSession.from_c(print_bundle_c(program, interface, identify(path, "net"), "native"), interface)
-            runs.append(lambda data, source=source: source.run(data)[0])
+            runs.append(first_output(source))
         for code in runs:
             for sample, expected in zip(inputs, outputs, strict=True):
                 assert code([np.ascontiguousarray(sample).tobytes()]) == expected.tobytes()

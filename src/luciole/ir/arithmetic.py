@@ -218,7 +218,7 @@ def saturating_rounding_doubling_high_multiply(first: npt.ArrayLike, second: npt
     """first * second / 2**31 of int32 numbers, rounded to nearest, halves up; INT32_MIN * INT32_MIN gives INT32_MAX.
 
     In C: (int32_t)(((int64_t)a * b + (1 << 30)) >> 31). The reference rounds with a nudge that depends on the sign and
-    divides with truncation, which is the same number (kernels.md §1, checked in the tests).
+    divides with truncation, which is the same number (checked in the tests).
     """
     product = np.asarray(first, np.int64) * np.asarray(second, np.int64)
     result: Int32Array = np.minimum((product + (1 << 30)) >> 31, INT32_MAX).astype(np.int32)

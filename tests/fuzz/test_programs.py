@@ -28,7 +28,13 @@ from support.program_checks import alive_bytes, random_inputs
 from support.random_graphs import graphs
 from support.two_results import registered_halves
 
-OPTIONS = st.builds(LoweringOptions, use_recipes=st.booleans(), keep_input=st.booleans(), keep_output=st.booleans())
+OPTIONS = st.builds(
+    LoweringOptions,
+    use_recipes=st.booleans(),
+    keep_input=st.booleans(),
+    keep_output=st.booleans(),
+    allows_overlap=st.booleans(),
+)
 TARGETS = st.sampled_from(["cortex-m4", "cortex-m0plus", "native"])
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

@@ -9,7 +9,7 @@ kernel = k.build()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -238,14 +238,6 @@ class LoopBuilder:
             yield self._bodies[-1]
         finally:
             self._bodies.pop()
-
-
-@contextmanager
-def nested_loops(k: LoopBuilder, extents: Iterable[int | tuple[int, int]]) -> Iterator[list[Register]]:
-    """Loops inside one another, over 0..extent or begin..end each; gives their indices, outermost first."""
-    with ExitStack() as stack:
-        bounds = [(0, extent) if isinstance(extent, int) else extent for extent in extents]
-        yield [stack.enter_context(k.loop("i", begin, end)) for begin, end in bounds]
 
 
 class IntrinsicBuilder:

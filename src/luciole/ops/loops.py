@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luciole.graph.core import Elementwise, Views
-from luciole.kernel.builder import LoopBuilder, View, nested_loops
+from luciole.kernel.builder import LoopBuilder, View
 from luciole.kernel.core import Expr
 
 
@@ -16,7 +16,7 @@ def elementwise_loops(k: LoopBuilder, op: Elementwise, v: Views) -> None:
     shape = v.y.shape
     names = op.kernel_operands()
     views = [getattr(v, name) for name in names]
-    with nested_loops(k, shape) as indices:
+    with k.nest("i", *shape) as indices:
         v.y[tuple(indices)] = op.element(v, *(_element(view, indices) for view in views))
 
 

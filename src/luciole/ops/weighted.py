@@ -109,12 +109,18 @@ class WeightedSum:
         return self._requantizer(self.multipliers, self.bias)
 
     def _requantizer(self, multipliers: tuple[Multiplier, ...], bias: Array) -> Requantizer:
-        """The bound takes every input at its extreme: sum of |w| times the largest |x - zero point|, plus |bias|."""
         quant = common.result_quant(self.op)
         low, high = arithmetic.activation_range(self.activation, quant.scale, quant.zero_point)
+        bound = int(self.largest_sums(bias).max(initial=0))
+        return Requantizer(multipliers, quant.zero_point, low, high, self.rounding, bound)
+
+    def largest_sums(self, bias: Array) -> Array:
+        """int64 [channels]: the largest magnitude that each sum with `bias` can reach.
+
+        Every input is at its extreme: sum of |w| times the largest |x - zero point|, plus |bias|.
+        """
         reach = common.reach(common.operand_quant(self.op, self.x))
-        sums = np.abs(self.weights).sum(axis=1) * reach + np.abs(bias)
-        return Requantizer(multipliers, quant.zero_point, low, high, self.rounding, int(sums.max(initial=0)))
+        return np.asarray(np.abs(self.weights).sum(axis=1) * reach + np.abs(bias))
 
     # For kernels
 

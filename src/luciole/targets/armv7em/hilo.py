@@ -62,9 +62,7 @@ def requantization_problem(sums: WeightedSum) -> str:
 
 def _largest_odd_sum(sums: WeightedSum) -> int:
     """The largest magnitude that the sum of an odd channel can reach, every input at its extreme."""
-    reach = max(127 - sums.zero_point, sums.zero_point + 128)
-    magnitudes = reach * np.abs(sums.weights[1::2]).sum(axis=1) + np.abs(sums.kernel_bias[1::2])
-    return int(magnitudes.max(initial=0))
+    return int(sums.largest_sums(sums.kernel_bias)[1::2].max(initial=0))
 
 
 def scale_of(sums: WeightedSum) -> int:

@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -145,9 +146,8 @@ class Compilation:
             program = result
             if self._developer.verify != "off":
                 verify_program(program)
-            self.passes.observe(
-                "program", stage, lambda: render_program(program).text, lambda: render_program(program).arrays
-            )
+            rendered = cache(lambda: render_program(program))
+            self.passes.observe("program", stage, lambda: rendered().text, lambda: rendered().arrays)
 
     # Reproducers
 

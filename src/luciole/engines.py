@@ -9,8 +9,9 @@ import numpy as np
 
 from luciole.bundle import Bundle, HostSession, Interface, Tensor
 from luciole.bundle.cross import build_cross_object
-from luciole.emulate.bundle import BundleInterface, EmulatedBundle, Slot, open_bundle
+from luciole.emulate.bundle import open_bundle
 from luciole.emulate.cores import find_core
+from luciole.emulate.interface import BundleInterface, EmulatedBundle, Slot
 from luciole.emulate.result import RunResult
 from luciole.errors import EXIT_UNSUPPORTED, CompileError
 from luciole.graph.core import Graph

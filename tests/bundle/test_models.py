@@ -13,8 +13,9 @@ import pytest
 
 import luciole
 from luciole.bundle import Bundle, HostSession
-from luciole.emulate.bundle import BundleInterface, Slot, UnicornBundle
+from luciole.emulate.bundle import UnicornBundle
 from luciole.emulate.cores import find_core
+from luciole.emulate.interface import BundleInterface, Slot
 from luciole.ir.target import find_target
 from support.native_c import WARNINGS, compiler
 

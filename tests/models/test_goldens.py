@@ -20,8 +20,9 @@ from luciole.bundle.objects import build_object
 from luciole.bundle.sources import print_bundle_c
 from luciole.compilation import Compilation, identify
 from luciole.driver import build_program
-from luciole.emulate.bundle import BundleInterface, EmulatedBundle, Slot, UnicornBundle
+from luciole.emulate.bundle import UnicornBundle
 from luciole.emulate.cores import find_core
+from luciole.emulate.interface import BundleInterface, EmulatedBundle, Slot
 from luciole.emulate.qemu import QemuBundle
 from luciole.ir.target import find_target
 from luciole.ir.types import Array

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from luciole.emulate.bundle import BundleInterface, Slot, UnicornBundle, open_bundle
+from luciole.emulate.bundle import UnicornBundle, open_bundle
 from luciole.emulate.cores import CORES, Counter, find_core
+from luciole.emulate.interface import BundleInterface, Slot
 from luciole.emulate.qemu import QemuBundle
 from luciole.emulate.result import EmulationFault
 from luciole.errors import CompileError, ToolError

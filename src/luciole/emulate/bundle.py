@@ -7,67 +7,13 @@ as a caller's does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from luciole.emulate.cores import EmulatedCore
+from luciole.emulate.interface import ARENA_FILL, BundleInterface, EmulatedBundle, Slot, check_inputs
+from luciole.emulate.qemu import QemuBundle
 from luciole.emulate.registers import import_unicorn
 from luciole.emulate.result import EmulationFault, RunResult
 from luciole.emulate.unicorn_machine import EmulatedMachine
-from luciole.errors import CompileError
-
-#: What the arena holds before the bundle writes to it: nobody may rely on zeros.
-ARENA_FILL = 0x5A
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A tensor in the arena: `size` bytes from `offset`."""
-
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class BundleInterface:
-    """What a caller of the bundle knows: the prefix of its functions, the arena, inputs and outputs in order."""
-
-    prefix: str
-    arena_bytes: int
-    arena_alignment: int
-    inputs: tuple[Slot, ...]
-    outputs: tuple[Slot, ...]
-
-
-class EmulatedBundle(Protocol):
-    """A bundle on an emulated core, whatever emulates it.
-
-    `run` and `run_many` raise `CompileError` (`bad-input`) for inputs of another number or size, `EmulationFault` when
-    the program faults, writes outside of its memory, or returns another status than OK.
-    """
-
-    @property
-    def emulator(self) -> str:
-        """The program that emulates, and its core."""
-
-    def run(self, inputs: Sequence[bytes], *, measure: bool = False) -> RunResult:
-        """One inference; with `measure` it is counted too (slower)."""
-
-    def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:
-        """An inference for each sample, none of them counted."""
-
-
-def check_inputs(interface: BundleInterface, inputs: Sequence[bytes]) -> None:
-    """Raise `CompileError` unless `inputs` are as many and as large as the interface says."""
-    if len(inputs) != len(interface.inputs):
-        raise CompileError.of(
-            "bad-input", f"{interface.prefix} takes {len(interface.inputs)} inputs, {len(inputs)} given"
-        )
-    for index, (data, slot) in enumerate(zip(inputs, interface.inputs, strict=True)):
-        if len(data) != slot.size:
-            raise CompileError.of(
-                "bad-input", f"input {index} of {interface.prefix} has {slot.size} B, {len(data)} given"
-            )
 
 
 class UnicornBundle:
@@ -128,6 +74,4 @@ def open_bundle(object_bytes: bytes, core: EmulatedCore, interface: BundleInterf
     """
     if core.unicorn_model:
         return UnicornBundle(object_bytes, core, interface)
-    from luciole.emulate.qemu import QemuBundle
-
     return QemuBundle(object_bytes, core, interface)

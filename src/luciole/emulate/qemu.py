@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from luciole.emulate.bundle import BundleInterface, check_inputs
 from luciole.emulate.cores import Counter, EmulatedCore, QemuMachine
+from luciole.emulate.interface import BundleInterface, check_inputs
 from luciole.emulate.qemu_program import (
     FAULT_STATUS,
     INPUT_FILE,

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from luciole.emulate.bundle import ARENA_FILL, BundleInterface
 from luciole.emulate.cores import EmulatedCore, Family, QemuMachine
 from luciole.emulate.elf_image import write_executable
+from luciole.emulate.interface import ARENA_FILL, BundleInterface
 from luciole.emulate.loader import CallSite, LoadedObject, Segment, load_object
 from luciole.emulate.start_code import (
     APPLICATION_EXIT,

@@ -9,8 +9,9 @@ from luciole.bundle.assemble import check_promises
 from luciole.bundle.elf import without_unwind_tables
 from luciole.bundle.report import stack_bytes
 from luciole.emit.native import LlvmModule, compile_object
-from luciole.emulate.bundle import BundleInterface, Slot, UnicornBundle
+from luciole.emulate.bundle import UnicornBundle
 from luciole.emulate.cores import find_core
+from luciole.emulate.interface import BundleInterface, Slot
 from luciole.errors import InternalError
 from luciole.ir.target import find_target
 from unit.bundle.graphs import chain, program_of

@@ -6,7 +6,7 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
-from luciole.emulate.bundle import BundleInterface, Slot
+from luciole.emulate.interface import BundleInterface, Slot
 
 #: Triple, CPU and features by the name of the core.
 TARGETS = {

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from luciole.emulate.bundle import Slot, UnicornBundle, open_bundle
+from luciole.emulate.bundle import UnicornBundle, open_bundle
 from luciole.emulate.cores import CORES, find_core
+from luciole.emulate.interface import Slot
 from luciole.emulate.result import EmulationFault
 from luciole.errors import CompileError, InternalError
 from unit.emulate.objects import TOY, TOY_INTERFACE, make_object, toy_output

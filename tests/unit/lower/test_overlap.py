@@ -16,8 +16,9 @@ from luciole.bundle.objects import build_object
 from luciole.bundle.sources import print_bundle_c
 from luciole.compilation import Compilation, identify
 from luciole.driver import build_program
-from luciole.emulate.bundle import BundleInterface, Slot, UnicornBundle
+from luciole.emulate.bundle import UnicornBundle
 from luciole.emulate.cores import find_core
+from luciole.emulate.interface import BundleInterface, Slot
 from luciole.errors import CompileError, InternalError
 from luciole.graph.core import Graph, Operator, Value
 from luciole.graph.interpret import run_graph

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from luciole.bundle.objects import build_object
-from luciole.emulate.bundle import BundleInterface, Slot
 from luciole.emulate.cores import find_core
+from luciole.emulate.interface import BundleInterface, Slot
 from luciole.emulate.qemu import QemuBundle
 from luciole.graph.builder import GraphBuilder
 from luciole.ir.target import find_target

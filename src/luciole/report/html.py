@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from luciole.report.chart import memory_chart
 from luciole.report.model import LayerReport, Report, occupied_bytes
@@ -43,12 +45,9 @@ class FlashPart:
     css: str
 
 
-def render_html(report: Report) -> str:
-    """The page of a report, the text of `<name>.report.html`: equal reports give equal bytes.
-
-    All that comes from the user's model is escaped, control characters become visible, and long names lose their
-    middle.
-    """
+@cache
+def _environment() -> Any:
+    """The templates, each compiled once: that takes longer than a small model."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -60,11 +59,21 @@ def render_html(report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(cell=format_cell, size=format_size, count=format_count, shorten=shorten, visible=visible)
+    return environment
+
+
+def render_html(report: Report) -> str:
+    """The page of a report, the text of `<name>.report.html`: equal reports give equal bytes.
+
+    All that comes from the user's model is escaped, control characters become visible, and long names lose their
+    middle.
+    """
     peak = report.peak_instruction()
     alive = report.buffers_at(peak)
     largest = max((buffer.size_bytes for buffer in alive), default=0)
     emulated = report.emulated
-    return environment.get_template("report.html.j2").render(
+    page = _environment().get_template("report.html.j2")
+    html: str = page.render(
         report=report,
         chart=memory_chart(report),
         rows=_layer_rows(report, peak),
@@ -79,6 +88,7 @@ def render_html(report: Report) -> str:
         instructions_per_mac=f"{emulated.instructions / report.macs:.2f}" if emulated and report.macs else "",
         is_measured=any(layer.instructions is not None for layer in report.layers),
     )
+    return html
 
 
 def _layer_rows(report: Report, peak: int) -> list[LayerRow]:

@@ -1,12 +1,15 @@
 """ONNX's own backend tests, run through Luciole: each passes, is refused (with the rule that refuses it), or is wrong.
 
 A node test gives everything as an input, weights and shapes too. Where that is refused, all inputs but the first become
-constants, as they are in real models. `python -m onnx_backend.suite` in tests/ prints a table by operator.
+constants, as they are in real models.
+
+`python -m onnx_backend.suite` in tests/ prints a table by operator and writes the list of refusals; `--only WORD` runs
+the tests whose names hold a word and shows why each is refused; `--kind simple` runs others than node tests.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +38,8 @@ class Outcome:
     operators: tuple[str, ...]
     status: str
     detail: str = ""
+    #: What the refusal says.
+    reason: str = ""
 
 
 def cases(kind: str = "node") -> Iterator[Any]:
@@ -56,7 +61,8 @@ def run_case(case: Any) -> Outcome:
         try:
             results = _run(model, given)
         except luciole.CompileError as error:
-            return Outcome(case.name, operators, "refused", error.diagnostics[0].code)
+            first = error.diagnostics[0]
+            return Outcome(case.name, operators, "refused", first.code, first.message)
         except InternalError as error:
             return Outcome(case.name, operators, "wrong", str(error).partition("\n")[0])
         for result, expected in zip(results, outputs, strict=True):
@@ -102,22 +108,37 @@ def _tensors(data: Path, role: str) -> list[Any]:
     return [numpy_helper.to_array(onnx.load_tensor(data / f"{role}_{index}.pb")) for index in range(count)]
 
 
-def main(kind: str) -> None:
-    """Print the table, and write the list of refusals of node tests."""
-    outcomes = [run_case(case) for case in cases(kind)]
+def print_table(outcomes: list[Outcome]) -> None:
+    """Passed, refused and wrong tests by operator, the rules that refuse, and all wrong answers."""
     counts = Counter(outcome.status for outcome in outcomes)
     table = Counter((op, o.status) for o in outcomes for op in o.operators)
-    print(f"{'operator':32}{'passed':>8}{'refused':>8}{'wrong':>8}")
+    print(f"{'operator':32}{'passed':>8}{'refused':>8}{'wrong':>8}  refused by")
     for op in sorted({op for op, _ in table}):
-        print(f"{op:32}{table[op, 'passed']:8}{table[op, 'refused']:8}{table[op, 'wrong']:8}")
+        rules = Counter(o.detail for o in outcomes if op in o.operators and o.status == "refused")
+        by_rule = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items()))
+        print(f"{op:32}{table[op, 'passed']:8}{table[op, 'refused']:8}{table[op, 'wrong']:8}  {by_rule}")
     print(f"{'all tests':32}{counts['passed']:8}{counts['refused']:8}{counts['wrong']:8}")
     for outcome in outcomes:
         if outcome.status == "wrong":
             print(f"wrong: {outcome.name}: {outcome.detail}")
-    if kind == "node":
+
+
+def main() -> None:
+    """Run tests and print the table; a run of all node tests writes the list of refusals."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--kind", default="node", help="node, simple, pytorch-converted or pytorch-operator")
+    parser.add_argument("--only", default="", metavar="WORD", help="the tests whose names hold this word")
+    options = parser.parse_args()
+    outcomes = [run_case(case) for case in cases(options.kind) if options.only in case.name]
+    print_table(outcomes)
+    if options.only:
+        for outcome in outcomes:
+            if outcome.status == "refused":
+                print(f"refused: {outcome.name}: {outcome.detail}: {outcome.reason}")
+    elif options.kind == "node":
         lines = [f"{o.name} {o.detail}\n" for o in outcomes if o.status == "refused"]
         REFUSALS.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "node")
+    main()

@@ -22,7 +22,7 @@ endif
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/demo.stamp  ## compile the shipped model and run it on an emulated Cortex-M7
+demo: $(VENV)/demo.stamp  ## quantize the shipped float model and run it on an emulated Cortex-M7
 	$(BIN)/python examples/digits/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp  ## the fast tests

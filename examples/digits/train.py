@@ -1,35 +1,27 @@
-"""Makes the model of `make demo`: a small convolutional network for handwritten digits, trained and quantized in numpy.
+"""Makes the model of `make demo`, in float ONNX: a small convolutional network for digits, trained in numpy.
 
 For development only; it needs scikit-learn, for the data (1797 digits of 8 x 8 pixels in 17 shades). From anywhere:
 
     python examples/digits/train.py
 
-The last fifth of the digits, by other writers, is never seen in training and becomes `digits_samples.npz`. With the
-same numpy and the same BLAS the same files come out of every run.
+The last fifth of the digits, by other writers, is never seen in training and becomes `digits_samples.npz`; the first
+of the others become `digits_calibration.npz`. With the same numpy and BLAS the same files come out of every run.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
-from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Graph, Value
-from luciole.graph.interpret import run_graph
-from luciole.graph.text import save_graph, write_npz
-from luciole.ir.quant import Quant
-from luciole.ir.types import DType
-from luciole.ops.conv import Conv2d
-from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.matmul import FullyConnected
-from luciole.ops.pool import AveragePool2d
-from luciole.ops.reshape import Reshape
-from luciole.ops.softmax import Softmax
+from luciole.graph.text import write_npz
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,6 +34,7 @@ BATCH = 32
 LEARNING_RATE = 4e-3
 WEIGHT_DECAY = 2e-3
 TRAINING_SAMPLES = 1437
+CALIBRATION_SAMPLES = 100
 BRIGHTEST_PIXEL = 16.0
 
 
@@ -232,102 +225,83 @@ def digits() -> tuple[Floats, Labels]:
     return data.images[..., None].astype(np.float32), data.target.astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Affine:
-    """real = scale * (integer - zero_point) for the int8 values of one activation."""
-
-    scale: np.float32
-    zero_point: int
-
-    @classmethod
-    def of_range(cls, low: float, high: float) -> Affine:
-        """The parameters whose 256 integers span `low` to `high` and represent zero exactly."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = np.float32((high - low) / 255)
-        return cls(scale, int(np.clip(-128 - np.rint(low / scale), -128, 127)))
-
-    def quantize(self, x: Floats) -> npt.NDArray[np.int8]:
-        """The nearest integers, halves away from zero as TensorFlow Lite rounds them."""
-        scaled = x.astype(np.float64) / float(self.scale)
-        rounded = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled)
-        return np.clip(rounded + self.zero_point, -128, 127).astype(np.int8)
-
-
-def quantized_weights(
-    weights: Floats, bias: Floats, axis: int, input_scale: np.float32
-) -> tuple[npt.NDArray[np.int8], Floats, npt.NDArray[np.int32]]:
-    """Weights in -127..127 with a scale for each channel of `axis`, those scales, and the bias in the accumulator's."""
-    other_axes = tuple(i for i in range(weights.ndim) if i != axis)
-    scales = (np.abs(weights).max(axis=other_axes) / 127).astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
-    integers = np.rint(weights / scales.reshape(shape)).clip(-127, 127).astype(np.int8)
-    return integers, scales, np.rint(bias / (np.float64(input_scale) * scales)).astype(np.int32)
-
-
-def activation_ranges(parameters: dict[str, Floats], x: Floats) -> list[Affine]:
-    """The quantization of the input and of each layer's output, from the extremes over the training data.
-
-    A pool keeps the quantization of its input.
-    """
-    found = [Affine.of_range(0.0, 1.0)]
-    for layer, values in zip(NETWORK, activations(parameters, x)[1:], strict=True):
-        is_pool = layer.kind == "average_pool2d"
-        found.append(found[-1] if is_pool else Affine.of_range(float(values.min()), float(values.max())))
-    return found
-
-
-def quantized_graph(parameters: dict[str, Floats], x: Floats) -> Graph:
-    """The int8 network, with TensorFlow Lite's arithmetic and ranges from the images `x`."""
-    ranges = [Quant.per_tensor(float(affine.scale), affine.zero_point) for affine in activation_ranges(parameters, x)]
-    g = GraphBuilder("digits")
-    value = g.input("image", DType.I8, (1, 8, 8, 1), ranges[0])
-    for layer, quant in zip(NETWORK, ranges[1:], strict=True):
-        value = quantized_layer(g, layer, parameters, value, quant)
-    g.output("probabilities", g.add(Softmax(value, quant=Quant.per_tensor(1 / 256, -128)), "probabilities"))
-    return g.graph
-
-
-def quantized_layer(g: GraphBuilder, layer: Layer, parameters: dict[str, Floats], x: Value, quant: Quant) -> Value:
-    """Adds one layer; `quant` is of its output."""
-    (top, bottom), (left, right) = (same_padding(size, layer.kernel, layer.stride) for size in x.type.shape[1:3])
-    strides, pads = (layer.stride, layer.stride), (top, left, bottom, right)
-    if layer.kind == "average_pool2d":
-        size = (layer.kernel, layer.kernel)
-        return g.add(AveragePool2d(x, size, strides=strides, pads=pads, quant=quant), layer.name)
-    axis = 3 if layer.kind == "depthwise_conv2d" else 0
-    weights, bias = parameters[f"{layer.name}.weights"], parameters[f"{layer.name}.bias"]
-    integers, scales, integer_bias = quantized_weights(weights, bias, axis, np.float32(x.type.quant.scale))
-    per_channel = Quant(tuple(map(float, scales)), (0,) * layer.channels, axis)
-    w, b = (
-        g.constant(integers, per_channel, f"{layer.name}.weights"),
-        g.constant(integer_bias, None, f"{layer.name}.bias"),
+def exported(parameters: dict[str, Floats]) -> onnx.ModelProto:
+    """The float network in ONNX, with channels first as PyTorch writes it; its input are pixels from 0 to 255."""
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, Floats] = {}
+    value, height = "image", 8
+    for layer in NETWORK:
+        if layer.kind == "average_pool2d":
+            attributes = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
+            nodes.append(helper.make_node("AveragePool", [value], [layer.name], layer.name, **attributes))
+        elif layer.kind == "fully_connected":
+            nodes.append(helper.make_node("Flatten", [value], ["flat"], "flat"))
+            of_layer = exported_parameters(layer, parameters, constants)
+            nodes.append(helper.make_node("Gemm", ["flat", *of_layer], [layer.name], layer.name, transB=1))
+        else:
+            (top, bottom), (left, right) = (same_padding(height, layer.kernel, layer.stride) for _ in range(2))
+            attributes = {
+                "kernel_shape": [layer.kernel] * 2,
+                "strides": [layer.stride] * 2,
+                "pads": [top, left, bottom, right],
+                "group": layer.channels if layer.kind == "depthwise_conv2d" else 1,
+            }
+            of_layer, summed = exported_parameters(layer, parameters, constants), f"{layer.name}_sum"
+            nodes.append(helper.make_node("Conv", [value, *of_layer], [summed], summed, **attributes))
+            nodes.append(helper.make_node("Relu", [summed], [layer.name], layer.name))
+        value, height = layer.name, -(-height // layer.stride)
+    nodes.append(helper.make_node("Softmax", [value], ["probabilities"], "probabilities", axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "digits",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 10])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
+    # The oldest versions that say what is said here, so that every reader of ONNX takes the file.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def exported_parameters(layer: Layer, parameters: dict[str, Floats], constants: dict[str, Floats]) -> tuple[str, str]:
+    """Puts a layer's weights and bias among the constants, with axes in the order of ONNX; gives their names."""
+    names = (f"{layer.name}.weights", f"{layer.name}.bias")
+    weights, bias = (parameters[name] for name in names)
     if layer.kind == "fully_connected":
-        flat = g.add(Reshape(x, shape=(1, x.type.elements), quant=x.type.quant), "flat")
-        return g.add(FullyConnected(flat, w, b, quant=quant), layer.name)
-    kind = DepthwiseConv2d if layer.kind == "depthwise_conv2d" else Conv2d
-    return g.add(kind(x, w, b, strides=strides, pads=pads, activation="relu", quant=quant), layer.name)
+        # What is flattened has its channels first now; the image is square.
+        channels = NETWORK[-2].channels
+        side = math.isqrt(weights.shape[1] // channels)
+        weights = weights.reshape(-1, side, side, channels).transpose(0, 3, 1, 2).reshape(weights.shape)
+    elif layer.kind == "depthwise_conv2d":
+        weights = weights.transpose(3, 0, 1, 2)
+    else:
+        weights = weights.transpose(0, 3, 1, 2)
+    if layer is NETWORK[0]:
+        weights = weights / np.float32(255)  # it was trained on pixels from 0 to 1
+    constants |= dict(zip(names, (np.ascontiguousarray(weights), bias), strict=True))
+    return names
+
+
+def pixels(images: Floats) -> npt.NDArray[np.uint8]:
+    """Images of 0 to 1 as bytes."""
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def main() -> None:
-    """Trains, quantizes, writes the files and prints the accuracy of both models on digits by other writers."""
+    """Trains, writes the files and prints the accuracy on digits by other writers."""
     images, labels = digits()
     images /= np.float32(BRIGHTEST_PIXEL)
     known, unseen = slice(0, TRAINING_SAMPLES), slice(TRAINING_SAMPLES, None)
     with threadpool_limits(1):  # the order of a BLAS's sums depends on its threads
         parameters = train(images[known], labels[known])
-    graph = quantized_graph(parameters, images[known])
-    save_graph(graph, HERE / "digits.graph")
-
-    x = Affine.of_range(0.0, 1.0).quantize(images[unseen])
-    samples = {"x": x, "y": labels[unseen]}
+    (HERE / "digits.onnx").write_bytes(exported(parameters).SerializeToString(deterministic=True))
+    calibration = {"x": pixels(images[known][:CALIBRATION_SAMPLES])}
+    (HERE / "digits_calibration.npz").write_bytes(write_npz(calibration))
+    samples = {"x": pixels(images[unseen]), "y": labels[unseen]}
     (HERE / "digits_samples.npz").write_bytes(write_npz(samples))
-
-    predictions = [run_graph(graph, {"image": image[None]})["probabilities"].argmax() for image in x]
-    print(
-        f"float: {100 * accuracy(parameters, images[unseen], labels[unseen]):.1f} % of {len(x)} digits by other writers"
-    )
-    print(f"int8:  {100 * np.mean(predictions == labels[unseen]):.1f} %")
+    correct = 100 * accuracy(parameters, images[unseen], labels[unseen])
+    print(f"{correct:.1f} % of {len(labels[unseen])} digits by other writers")
 
 
 if __name__ == "__main__":

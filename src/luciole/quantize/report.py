@@ -23,12 +23,14 @@ EXACT_DECIBELS = 200.0
 class LayerError:
     """The error of one value against float, with all operators before it in int8 too.
 
+    `node` is the name in the user's model of the operator that makes it, or empty.
     `signal_to_noise_db` is 10 log10(sum of squares of the reals / sum of squares of the errors); `largest_error` is in
     reals, `largest_real` the greatest magnitude of the float value. `effective_bits` are those of an ideal quantizer
     with the same ratio, (ratio - 1.76) / 6.02.
     """
 
     name: str
+    node: str
     kind: str
     scale: float
     zero_point: int
@@ -101,5 +103,6 @@ class _Tally:
 def _layer(value: Value, tally: _Tally) -> LayerError:
     quant, producer = value.type.quant, value.producer
     scale, zero_point = (quant.scale, quant.zero_point) if quant is not None else (1.0, 0)
-    kind = producer.kind if producer is not None else ""
-    return LayerError(value.name, kind, scale, zero_point, tally.decibels(), tally.largest_error, tally.largest_real)
+    node, kind = (producer.location.node, producer.kind) if producer is not None else ("", "")
+    sums = (tally.decibels(), tally.largest_error, tally.largest_real)
+    return LayerError(value.name, node, kind, scale, zero_point, *sums)

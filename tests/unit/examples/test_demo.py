@@ -18,14 +18,22 @@ DIGITS = ROOT / "examples" / "digits"
 EXPECTED_CORRECT = 350
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The integer model, as the demo makes it."""
+    path = tmp_path_factory.mktemp("digits") / "digits.graph"
+    luciole.quantize_model(DIGITS / "digits.onnx", DIGITS / "digits_calibration.npz").save(path)
+    return path
+
+
 def build(command: list[str], *arguments: object) -> None:
     result = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", ["gcc", "clang"])
-def test_the_caller_reads_the_digits_with_the_c_bundle(tmp_path: Path, name: str) -> None:
-    luciole.compile(DIGITS / "digits.graph", emit="c").save(tmp_path)
+def test_the_caller_reads_the_digits_with_the_c_bundle(model: Path, tmp_path: Path, name: str) -> None:
+    luciole.compile(model, emit="c").save(tmp_path)
     sources = (tmp_path / "digits.c", DIGITS / "classify.c")
     build(
         [*compiler(name), "-std=c99", "-O2", *WARNINGS, "-shared", "-fPIC", "-I", str(tmp_path)],
@@ -36,13 +44,14 @@ def test_the_caller_reads_the_digits_with_the_c_bundle(tmp_path: Path, name: str
     classify = ctypes.CDLL(str(tmp_path / "digits.so")).classify
     with np.load(DIGITS / "digits_samples.npz") as samples:
         images, labels = samples["x"], samples["y"]
-    digits = [classify(np.ascontiguousarray(image).ctypes.data_as(ctypes.c_void_p)) for image in images]
+    pixels = (images.astype(np.int16) - 128).astype(np.int8)
+    digits = [classify(np.ascontiguousarray(image).ctypes.data_as(ctypes.c_void_p)) for image in pixels]
     assert sum(digit == label for digit, label in zip(digits, labels, strict=True)) == EXPECTED_CORRECT
 
 
 @pytest.mark.cross
-def test_the_caller_links_with_the_object_for_the_cortex_m7(tmp_path: Path) -> None:
-    luciole.compile(DIGITS / "digits.graph", target="cortex-m7").save(tmp_path)
+def test_the_caller_links_with_the_object_for_the_cortex_m7(model: Path, tmp_path: Path) -> None:
+    luciole.compile(model, target="cortex-m7").save(tmp_path)
     flags = ["-mcpu=cortex-m7", "-mthumb", "-std=c99", "-O2", *WARNINGS, "-nostdlib", "-Wl,-e,classify"]
     build(
         ["arm-none-eabi-gcc", *flags, "-I", str(tmp_path)],
@@ -57,6 +66,10 @@ def test_the_caller_links_with_the_object_for_the_cortex_m7(tmp_path: Path) -> N
 def test_the_demo_shows_accuracy_memory_instructions_and_the_caller() -> None:
     result = subprocess.run([sys.executable, DIGITS / "demo.py"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+    assert "digits.onnx reads 352 of 360" in result.stdout
     assert f"accuracy              {EXPECTED_CORRECT} of 360" in result.stdout
-    for fact in ("RAM: arena", "RAM: stack", "flash", "instructions", "digits_run(&model)"):
+    told = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "the float model reads 352 of them, the bundle 350, in an arena of 1,384 bytes" in told
+    assert "RAM: arena            1,384 bytes" in result.stdout
+    for fact in ("RAM: stack", "flash", "instructions", "digits_run(&model)"):
         assert fact in result.stdout

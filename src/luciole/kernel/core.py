@@ -1,269 +1,98 @@
-"""Expressions, statements, intrinsics and kernels: immutable values.
+"""Statements and kernels: immutable values. The expressions in them stand in `expressions` and are named here too.
 
-A kernel is a function over buffers. Buffers are dense row-major tensors of a static shape; registers hold scalars; raw
-memory is reached through pointers (`Address`, `Read`, `Write`). Integer arithmetic wraps as in two's complement, except
-for `INDEX`, whose arithmetic must not overflow. Floating-point operations are IEEE single precision, each rounded on
-its own (nothing is contracted).
-
-Shifts take amounts from 0 to one less than the width; `divide` and `remainder` truncate toward zero and never divide by
-zero; a cast from float to integer truncates and must be in range. The interpreter checks all of these.
+A kernel is a function over buffers. Buffers are dense row-major tensors of a static shape; registers hold scalars or
+vectors; raw memory is reached through pointers (`Address`, `Read`, `Write`).
 """
 
 from __future__ import annotations
 
-from ctypes import c_float
 from dataclasses import dataclass, field
 from typing import Literal
 
 from luciole.ir.types import DType, Shape
-
-BINARY_OPERATIONS = (
-    "add", "sub", "mul", "divide", "remainder", "min", "max", "and", "or", "xor", "shift_left", "shift_right",
-)  # fmt: skip
-COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
-UNARY_OPERATIONS = ("neg", "not", "abs", "floor", "round_even", "sqrt")
-
-
-class Expr:
-    """Base of all expressions; each has a `dtype`. Python operators build checked and folded expressions (see
-    `simplify`).
-    """
-
-    __slots__ = ()
-    dtype: DType
-
-    def as_data(self) -> Expr:
-        """The expression as immutable data; a builder's register answers with its variable."""
-        return self
-
-    def __add__(self, other: Operand) -> Expr:
-        return binary("add", self, other)
-
-    def __radd__(self, other: Operand) -> Expr:
-        return binary("add", other, self)
-
-    def __sub__(self, other: Operand) -> Expr:
-        return binary("sub", self, other)
-
-    def __rsub__(self, other: Operand) -> Expr:
-        return binary("sub", other, self)
-
-    def __mul__(self, other: Operand) -> Expr:
-        return binary("mul", self, other)
-
-    def __rmul__(self, other: Operand) -> Expr:
-        return binary("mul", other, self)
-
-    def __truediv__(self, other: Operand) -> Expr:
-        return binary("divide", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Expr:
-        return binary("divide", other, self)
-
-    def __floordiv__(self, other: Operand) -> Expr:
-        """Integer division, truncating toward zero as in C (not Python's floor)."""
-        return binary("divide", self, other)
-
-    def __mod__(self, other: Operand) -> Expr:
-        """Integer remainder with the sign of the dividend, as in C."""
-        return binary("remainder", self, other)
-
-    def __and__(self, other: Operand) -> Expr:
-        return binary("and", self, other)
-
-    def __or__(self, other: Operand) -> Expr:
-        return binary("or", self, other)
-
-    def __xor__(self, other: Operand) -> Expr:
-        return binary("xor", self, other)
-
-    def __lshift__(self, other: Operand) -> Expr:
-        return binary("shift_left", self, other)
-
-    def __rshift__(self, other: Operand) -> Expr:
-        return binary("shift_right", self, other)
-
-    def __neg__(self) -> Expr:
-        return Unary("neg", self.as_data())
-
-    def __invert__(self) -> Expr:
-        return Unary("not", self.as_data())
-
-    def __lt__(self, other: Operand) -> Expr:
-        return compare("lt", self, other)
-
-    def __le__(self, other: Operand) -> Expr:
-        return compare("le", self, other)
-
-    def __gt__(self, other: Operand) -> Expr:
-        return compare("gt", self, other)
-
-    def __ge__(self, other: Operand) -> Expr:
-        return compare("ge", self, other)
-
-    def eq(self, other: Operand) -> Expr:
-        """Whether both are equal (`==` compares expressions as data)."""
-        return compare("eq", self, other)
-
-    def ne(self, other: Operand) -> Expr:
-        """Whether both differ."""
-        return compare("ne", self, other)
-
-    def cast(self, dtype: DType) -> Expr:
-        """The value converted to another type."""
-        return cast(self, dtype)
-
-
-Operand = Expr | int | float
-
-
-@dataclass(frozen=True, eq=True)
-class Constant(Expr):
-    """A literal number."""
-
-    value: int | float
-    dtype: DType
-
-
-@dataclass(frozen=True)
-class Variable(Expr):
-    """A register: a loop variable, a scalar parameter, or one that `Define` made."""
-
-    name: str
-    dtype: DType
-
-
-@dataclass(frozen=True)
-class Binary(Expr):
-    """`operation` of two operands of the same type (`shift_*`: the amount too). A pointer may be added to an `INDEX` in
-    bytes.
-    """
-
-    operation: str
-    a: Expr
-    b: Expr
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The operands' type."""
-        return self.a.dtype
-
-
-@dataclass(frozen=True)
-class Unary(Expr):
-    """`neg`, `not` (bitwise, logical for bool), and for floats `abs`, `floor`, `round_even` (to nearest, ties to even),
-    `sqrt`.
-    """
-
-    operation: str
-    a: Expr
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The operand's type."""
-        return self.a.dtype
-
-
-@dataclass(frozen=True)
-class Compare(Expr):
-    """A comparison of two operands of the same type; the result is `BOOL`. Pointers into one buffer compare too."""
-
-    operation: str
-    a: Expr
-    b: Expr
-    dtype: DType = field(default=DType.BOOL, init=False)
-
-
-@dataclass(frozen=True)
-class Select(Expr):
-    """`a` where the condition holds, else `b`; both are evaluated."""
-
-    condition: Expr
-    a: Expr
-    b: Expr
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The type of both branches."""
-        return self.a.dtype
-
-
-@dataclass(frozen=True)
-class Cast(Expr):
-    """Conversion of a value: integers wrap or extend, integer to float rounds to nearest even, float to integer
-    truncates.
-    """
-
-    a: Expr
-    dtype: DType
-
-
-@dataclass(frozen=True)
-class Bitcast(Expr):
-    """The same bits as another type of the same width."""
-
-    a: Expr
-    dtype: DType
-
-
-@dataclass(frozen=True)
-class Load(Expr):
-    """An element of a buffer, one index an axis."""
-
-    buffer: str
-    indices: tuple[Expr, ...]
-    dtype: DType
-
-
-@dataclass(frozen=True)
-class Address(Expr):
-    """A pointer to byte `offset` of a buffer."""
-
-    buffer: str
-    offset: Expr
-    dtype: DType = field(default=DType.POINTER, init=False)
-
-
-@dataclass(frozen=True)
-class Read(Expr):
-    """`dtype` read at `pointer` plus a constant number of bytes; little endian; the address is a multiple of
-    `alignment`.
-    """
-
-    pointer: Expr
-    offset: int
-    dtype: DType
-    alignment: int
-
-
-@dataclass(frozen=True)
-class Call(Expr):
-    """An intrinsic applied to arguments."""
-
-    intrinsic: Intrinsic
-    arguments: tuple[Expr, ...]
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The intrinsic's result type."""
-        return self.intrinsic.dtype
-
-
-class Stmt:
-    """Base of all statements."""
-
-    __slots__ = ()
+from luciole.kernel.expressions import (
+    BINARY_OPERATIONS,
+    COMPARISONS,
+    INTRINSICS,
+    UNARY_OPERATIONS,
+    Address,
+    Binary,
+    Bitcast,
+    Call,
+    Cast,
+    Compare,
+    Constant,
+    Define,
+    Expr,
+    Intrinsic,
+    Load,
+    Operand,
+    Read,
+    Select,
+    Splat,
+    Stmt,
+    Unary,
+    Variable,
+    as_expr,
+    binary,
+    cast,
+    clamp,
+    compare,
+    maximum,
+    minimum,
+    repr_without_defaults,
+    select,
+    wrap,
+)
+
+__all__ = [
+    "BINARY_OPERATIONS",
+    "COMPARISONS",
+    "INTRINSICS",
+    "UNARY_OPERATIONS",
+    "Address",
+    "Assign",
+    "Binary",
+    "Bitcast",
+    "Body",
+    "Call",
+    "Cast",
+    "Comment",
+    "Compare",
+    "Constant",
+    "Define",
+    "Expr",
+    "Fence",
+    "For",
+    "If",
+    "Intrinsic",
+    "Kernel",
+    "Load",
+    "Operand",
+    "Parameter",
+    "ParameterKind",
+    "Read",
+    "Repeat",
+    "Select",
+    "Splat",
+    "Stmt",
+    "Store",
+    "Unary",
+    "Variable",
+    "Write",
+    "as_expr",
+    "binary",
+    "cast",
+    "clamp",
+    "compare",
+    "maximum",
+    "minimum",
+    "select",
+    "wrap",
+]
 
 
 Body = tuple[Stmt, ...]
-
-
-@dataclass(frozen=True)
-class Define(Stmt):
-    """A new register with its first value. Names are unique in a kernel."""
-
-    variable: Variable
-    value: Expr
 
 
 @dataclass(frozen=True)
@@ -285,18 +114,26 @@ class Store(Stmt):
 
 @dataclass(frozen=True)
 class Write(Stmt):
-    """A value written at `pointer` plus a constant number of bytes; the address is a multiple of `alignment`."""
+    """A value written at `pointer` plus a constant number of bytes; the address is a multiple of `alignment`. A vector
+    has its lanes one after the other; where a mask is false, memory is not touched.
+    """
 
     pointer: Expr
     offset: int
     value: Expr
     alignment: int
+    mask: Expr | None = None
+
+    def __repr__(self) -> str:
+        return repr_without_defaults(self)
 
 
 @dataclass(frozen=True)
 class For(Stmt):
     """The body for variable = begin, begin + step, ... while below end; `step` is a positive constant; bounds are read
     once.
+
+    `is_vector` asks `vectorize` to make vectors of the turns where the target has them; it has no other meaning.
     """
 
     variable: Variable
@@ -304,6 +141,10 @@ class For(Stmt):
     end: Expr
     step: int
     body: Body
+    is_vector: bool = False
+
+    def __repr__(self) -> str:
+        return repr_without_defaults(self)
 
 
 @dataclass(frozen=True)
@@ -334,42 +175,6 @@ class Comment(Stmt):
 
     text: str
 
-
-@dataclass(frozen=True)
-class Intrinsic:
-    """A small function with a meaning of its own: straight-line definitions, then a result.
-
-    Back ends print the meaning as a function, unless the target has `feature` and the intrinsic says how to spell it
-    there: `c` (a C expression with `{name}` for each parameter) and `llvm` (the name of an LLVM intrinsic of the same
-    signature).
-    """
-
-    name: str
-    parameters: tuple[Variable, ...]
-    dtype: DType
-    definitions: tuple[Define, ...]
-    result: Expr
-    feature: str = ""
-    c: str = ""
-    llvm: str = ""
-
-    def __call__(self, *arguments: Operand) -> Expr:
-        """The intrinsic applied; numbers become constants of the parameter's type. Raises `TypeError` on a wrong
-        argument.
-        """
-        if len(arguments) != len(self.parameters):
-            raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, not {len(arguments)}")
-        given = tuple(as_expr(a, p.dtype) for a, p in zip(arguments, self.parameters, strict=True))
-        for argument, parameter in zip(given, self.parameters, strict=True):
-            if argument.dtype is not parameter.dtype:
-                raise TypeError(
-                    f"{self.name}: {parameter.name} is {parameter.dtype.value}, given {argument.dtype.value}"
-                )
-        return Call(self, given)
-
-
-#: Every intrinsic by name, for the parser; filled by `define_intrinsic` when the modules that hold them are imported.
-INTRINSICS: dict[str, Intrinsic] = {}
 
 ParameterKind = Literal["in", "out", "inout", "workspace"]
 
@@ -407,162 +212,3 @@ class Kernel:
             if parameter.name == name:
                 return parameter
         raise KeyError(name)
-
-
-# Construction with checks and folding
-
-
-def as_expr(value: Operand, dtype: DType) -> Expr:
-    """A number as a constant of `dtype`, floats rounded to it; an expression as it is."""
-    if isinstance(value, Expr):
-        return value.as_data()
-    if dtype.is_float:
-        return Constant(c_float(value).value, dtype)
-    if isinstance(value, float):
-        raise TypeError(f"{value} is not a {dtype.value}")
-    return Constant(wrap(int(value), dtype), dtype)
-
-
-def wrap(value: int, dtype: DType) -> int:
-    """`value` reduced to the range of an integer type, as two's complement wraps. `INDEX` must not overflow
-    (`OverflowError`).
-    """
-    if dtype is DType.BOOL:
-        return value & 1
-    low, high = dtype.limits
-    if low <= value <= high:
-        return value
-    if dtype is DType.INDEX:
-        raise OverflowError(f"index arithmetic overflows: {value}")
-    return (value - low) % (1 << dtype.bits) + low
-
-
-def _fold(operation: str, a: int, b: int, dtype: DType) -> int | None:
-    match operation:
-        case "add":
-            return wrap(a + b, dtype)
-        case "sub":
-            return wrap(a - b, dtype)
-        case "mul":
-            return wrap(a * b, dtype)
-        case "min":
-            return min(a, b)
-        case "max":
-            return max(a, b)
-        case "divide" if b:
-            return wrap(abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1), dtype)
-        case "remainder" if b:
-            return abs(a) % abs(b) * (-1 if a < 0 else 1)
-        case "and":
-            return a & b
-        case "or":
-            return a | b
-        case "xor":
-            return a ^ b
-        case "shift_left" if 0 <= b < dtype.bits:
-            return wrap(a << b, dtype)
-        case "shift_right" if 0 <= b < dtype.bits:
-            return a >> b
-    return None
-
-
-def binary(operation: str, a: Operand, b: Operand) -> Expr:
-    """A binary operation, folded where both are integer constants or one is neutral. Raises `TypeError` when types
-    differ.
-    """
-    left = as_expr(a, b.dtype if isinstance(b, Expr) else DType.INDEX)
-    right = as_expr(b, DType.INDEX if left.dtype is DType.POINTER else left.dtype)
-    if left.dtype is DType.POINTER:
-        if operation not in ("add", "sub") or right.dtype is not DType.INDEX:
-            raise TypeError(f"{operation} of a pointer and {right.dtype.value}")
-    elif left.dtype is not right.dtype:
-        raise TypeError(f"{operation} of {left.dtype.value} and {right.dtype.value}")
-    if isinstance(right, Constant) and not left.dtype.is_float:
-        value = int(right.value)
-        if isinstance(left, Constant):
-            folded = _fold(operation, int(left.value), value, left.dtype)
-            if folded is not None:
-                return Constant(folded, left.dtype)
-        if value == 0 and operation in ("add", "sub", "or", "xor", "shift_left", "shift_right"):
-            return left
-        if value == 1 and operation in ("mul", "divide"):
-            return left
-        if value == 0 and operation in ("mul", "and"):
-            return right
-        if left.dtype is DType.INDEX and operation in ("add", "sub") and isinstance(left, Binary):
-            return _fold_index_sum(left, value if operation == "add" else -value)
-    if isinstance(left, Constant) and not left.dtype.is_float:
-        value = int(left.value)
-        if value == 0 and operation == "add":
-            return right
-        if value == 1 and operation == "mul":
-            return right
-        if value == 0 and operation == "mul":
-            return left
-    return Binary(operation, left, right)
-
-
-def _fold_index_sum(left: Binary, value: int) -> Expr:
-    """(a + c1) + c2 -> a + (c1 + c2), for indices, which do not overflow."""
-    if left.operation in ("add", "sub") and isinstance(left.b, Constant):
-        value += int(left.b.value) if left.operation == "add" else -int(left.b.value)
-        left_operand: Expr = left.a
-    else:
-        left_operand = left
-    if value == 0:
-        return left_operand
-    return Binary("add" if value > 0 else "sub", left_operand, Constant(abs(value), DType.INDEX))
-
-
-def compare(operation: str, a: Operand, b: Operand) -> Expr:
-    """A comparison; folded when both are constants. Raises `TypeError` when types differ."""
-    left = as_expr(a, b.dtype if isinstance(b, Expr) else DType.INDEX)
-    right = as_expr(b, left.dtype)
-    if left.dtype is not right.dtype:
-        raise TypeError(f"{operation} of {left.dtype.value} and {right.dtype.value}")
-    if isinstance(left, Constant) and isinstance(right, Constant):
-        x, y = left.value, right.value
-        known = {"eq": x == y, "ne": x != y, "lt": x < y, "le": x <= y, "gt": x > y, "ge": x >= y}[operation]
-        return Constant(int(known), DType.BOOL)
-    return Compare(operation, left, right)
-
-
-def cast(value: Operand, dtype: DType) -> Expr:
-    """The value as another type; nothing when it is that type already."""
-    if not isinstance(value, Expr):
-        return as_expr(value, dtype)
-    value = value.as_data()
-    if value.dtype is dtype:
-        return value
-    if isinstance(value, Constant) and not value.dtype.is_float and not dtype.is_float:
-        if dtype is DType.BOOL:
-            return Constant(int(value.value != 0), dtype)
-        return Constant(wrap(int(value.value), dtype), dtype)
-    return Cast(value, dtype)
-
-
-def select(condition: Expr, a: Operand, b: Operand) -> Expr:
-    """`a` if the condition holds, else `b`. Raises `TypeError` when types differ."""
-    left = as_expr(a, b.dtype if isinstance(b, Expr) else DType.INDEX)
-    right = as_expr(b, left.dtype)
-    if left.dtype is not right.dtype:
-        raise TypeError(f"select of {left.dtype.value} and {right.dtype.value}")
-    condition = condition.as_data()
-    if isinstance(condition, Constant):
-        return left if condition.value else right
-    return Select(condition, left, right)
-
-
-def minimum(a: Operand, b: Operand) -> Expr:
-    """The smaller of two."""
-    return binary("min", a, b)
-
-
-def maximum(a: Operand, b: Operand) -> Expr:
-    """The larger of two."""
-    return binary("max", a, b)
-
-
-def clamp(value: Expr, low: Operand, high: Operand) -> Expr:
-    """`value` moved into low..high."""
-    return minimum(maximum(value, low), high)

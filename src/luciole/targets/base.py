@@ -31,6 +31,7 @@ RECIPE_MODULES = (
     "luciole.targets.mve.depthwise",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
+    "luciole.targets.armv7em.winograd",
     "luciole.targets.armv7em.depthwise",
     "luciole.targets.armv7em.fc",
     "luciole.targets.scalar.conv",
@@ -60,6 +61,8 @@ class KernelRecipe:
     """A way to compute one operator. Stateless: instances hold nothing."""
 
     name: str = "generic"
+    #: Whether it buys speed with much flash or workspace, so that it is taken only where speed is asked for.
+    trades_memory: bool = False
 
     def applies(self, op: Operator) -> str:
         """Why this recipe cannot compute `op`, or an empty string."""
@@ -189,13 +192,16 @@ def recipes() -> tuple[Registration, ...]:
     return tuple(_RECIPES)
 
 
-def candidate_recipes(op: Operator, target: Target) -> list[KernelRecipe]:
-    """The hand-scheduled recipes that can compute `op` on a target, cheapest in estimated cycles first."""
+def candidate_recipes(op: Operator, target: Target, *, may_trade_memory: bool = False) -> list[KernelRecipe]:
+    """The hand-scheduled recipes that can compute `op` on a target, cheapest in estimated cycles first; those that buy
+    speed with much memory only where that is allowed.
+    """
     dtype = op.result_types()[0].dtype
     found = [
         r.recipe
         for r in recipes()
         if r.operator == op.kind and r.dtype is dtype and r.fits(target)
+        if may_trade_memory or not r.recipe.trades_memory
         if r.recipe.suits(target) and not r.recipe.applies(op)
     ]
     return sorted(found, key=lambda recipe: recipe.cost(op, target).cycles)

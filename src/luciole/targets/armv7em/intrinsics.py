@@ -1,8 +1,8 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SMLAWB, SXTB16, SXTAB16, SMMLAR,
-SSAT). Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers find it in the
-64-bit formula.
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SMLAWB, SXTB16, SXTAB16, SADD16,
+SSUB16, SMMLAR, SSAT). Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers
+find it in the 64-bit formula.
 """
 
 from __future__ import annotations
@@ -114,6 +114,20 @@ def sxtb16(k: IntrinsicBuilder, a: Expr) -> Expr:
 def sxtab16(k: IntrinsicBuilder, halves: Expr, a: Expr) -> Expr:
     """Bytes 0 and 2 of a word, sign-extended, added to the two halves of another."""
     return packed_halves(low_half(halves) + _low_byte(a), high_half(halves) + _low_byte(a >> 16))
+
+
+def _define_halves(name: str, combine: Callable[[Expr, Expr], Expr]) -> Intrinsic:
+    """An operation on both halves of two words, wrapping."""
+
+    def meaning(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
+        return packed_halves(combine(low_half(a), low_half(b)), combine(high_half(a), high_half(b)))
+
+    c, llvm = f"__{name}({{a}}, {{b}})", f"llvm.arm.{name}"
+    return define_intrinsic(name, I32, feature=DSP, c=c, llvm=llvm, a=I32, b=I32)(meaning)
+
+
+sadd16 = _define_halves("sadd16", lambda a, b: a + b)
+ssub16 = _define_halves("ssub16", lambda a, b: a - b)
 
 
 @define_intrinsic("smmlar", I32, a=I32, b=I32, accumulator=I32)

@@ -58,7 +58,7 @@ class Cost:
 
 
 class KernelRecipe:
-    """A way to compute one operator. Stateless: instances hold nothing."""
+    """A way to compute one operator. Instances hold nothing that changes."""
 
     name: str = "generic"
     #: Whether it buys speed with much flash or workspace, so that it is taken only where speed is asked for.
@@ -178,10 +178,15 @@ def kernel(operator: str, dtype: DType, needs: AbstractSet[str]) -> Callable[[ty
     """Register a recipe for an operator of an element type, on targets that have the features it needs."""
 
     def decorate(cls: type[KernelRecipe]) -> type[KernelRecipe]:
-        _RECIPES.append(Registration(cls(), operator, dtype, frozenset(needs)))
+        register(cls(), operator, dtype, needs)
         return cls
 
     return decorate
+
+
+def register(recipe: KernelRecipe, operator: str, dtype: DType, needs: AbstractSet[str]) -> None:
+    """Add a recipe for an operator of an element type, on targets that have the features it needs."""
+    _RECIPES.append(Registration(recipe, operator, dtype, frozenset(needs)))
 
 
 @cache

@@ -19,8 +19,9 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.conv import Conv2d
 from luciole.ops.matmul import FullyConnected
-from luciole.targets.base import Cost, KernelRecipe, kernel
-from luciole.targets.scalar.machine import RISCV32, RISCV32_FPU, THUMB1, THUMB2, THUMB2_FPU, Machine
+from luciole.targets.base import Cost
+from luciole.targets.scalar.machine import Machine
+from luciole.targets.scalar.recipe import TiledRecipe, tiled
 from luciole.targets.scalar.rows import Rows, emit_rows, plan_rows
 from luciole.targets.scalar.strips import copied, fill_byte
 
@@ -28,20 +29,6 @@ from luciole.targets.scalar.strips import copied, fill_byte
 WORKSPACE_LIMIT = 4096
 #: As above for f32.
 FLOAT_WORKSPACE_LIMIT = 8192
-
-
-class TiledRecipe(KernelRecipe):
-    """What recipes for a family of cores share."""
-
-    machine: Machine
-
-    def suits(self, target: Target) -> bool:
-        return self.machine.suits(target)
-
-    def _cost(self, rows: Rows, instructions: int, count: int, workspace: int) -> Cost:
-        constants = rows.weights.nbytes + rows.parameters.nbytes
-        cycles = int(instructions * self.machine.cycles_per_instruction)
-        return Cost(instructions, cycles, rows.code_bytes(count) + 300, constants, workspace)
 
 
 @dataclass(frozen=True)
@@ -66,6 +53,7 @@ class _Plan:
         return 0 if self.is_direct else self.strip_columns * self.column_bytes
 
 
+@tiled("conv2d")
 class TiledConv(TiledRecipe):
     """Convolution with any window, stride and padding, without dilation."""
 
@@ -114,7 +102,7 @@ class TiledConv(TiledRecipe):
             width = math.gcd(4, plan.column_bytes)
             strips = -(-plan.count // plan.strip)
             instructions += rows * strips * plan.workspace_bytes * 3 // width
-        return self._cost(plan.rows, instructions, plan.count, plan.workspace_bytes)
+        return _cost(self.machine, plan.rows, instructions, plan.count, plan.workspace_bytes)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Conv2d)
@@ -219,6 +207,7 @@ def _strip(
     emit_rows(k, plan.rows, v, v.workspace.address(), line + first * (plan.rows.sums.channels * plan.rows.size), count)
 
 
+@tiled("fully_connected")
 class TiledFullyConnected(TiledRecipe):
     """A fully connected layer: its rows are windows one behind the other."""
 
@@ -249,7 +238,7 @@ class TiledFullyConnected(TiledRecipe):
         assert isinstance(op, FullyConnected)
         rows, count = self._rows(op), self._count(op)
         instructions = rows.instructions(count) + 2 * count * self.workspace_bytes(op)
-        return self._cost(rows, instructions, count, self.workspace_bytes(op))
+        return _cost(self.machine, rows, instructions, count, self.workspace_bytes(op))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, FullyConnected)
@@ -276,71 +265,7 @@ class TiledFullyConnected(TiledRecipe):
         )
 
 
-@kernel("conv2d", DType.I8, needs={"long_multiply"})
-class ConvThumb2(TiledConv):
-    """For Armv7-M and later."""
-
-    name, machine = "tiled_thumb2", THUMB2
-
-
-@kernel("conv2d", DType.I8, needs={"long_multiply"})
-class ConvRiscv32(TiledConv):
-    """For RV32 with multiplication."""
-
-    name, machine = "tiled_riscv32", RISCV32
-
-
-@kernel("conv2d", DType.I8, needs=set())
-class ConvThumb1(TiledConv):
-    """For Armv6-M."""
-
-    name, machine = "tiled_thumb1", THUMB1
-
-
-@kernel("fully_connected", DType.I8, needs={"long_multiply"})
-class FullyConnectedThumb2(TiledFullyConnected):
-    """For Armv7-M and later."""
-
-    name, machine = "tiled_thumb2", THUMB2
-
-
-@kernel("fully_connected", DType.I8, needs={"long_multiply"})
-class FullyConnectedRiscv32(TiledFullyConnected):
-    """For RV32 with multiplication."""
-
-    name, machine = "tiled_riscv32", RISCV32
-
-
-@kernel("fully_connected", DType.I8, needs=set())
-class FullyConnectedThumb1(TiledFullyConnected):
-    """For Armv6-M."""
-
-    name, machine = "tiled_thumb1", THUMB1
-
-
-@kernel("conv2d", DType.F32, needs={"fpu"})
-class FloatConvThumb2(TiledConv):
-    """For Armv7E-M and Armv8-M with an FPU."""
-
-    name, machine = "tiled_thumb2", THUMB2_FPU
-
-
-@kernel("conv2d", DType.F32, needs={"fpu"})
-class FloatConvRiscv32(TiledConv):
-    """For RV32 with F."""
-
-    name, machine = "tiled_riscv32", RISCV32_FPU
-
-
-@kernel("fully_connected", DType.F32, needs={"fpu"})
-class FloatFullyConnectedThumb2(TiledFullyConnected):
-    """For Armv7E-M and Armv8-M with an FPU."""
-
-    name, machine = "tiled_thumb2", THUMB2_FPU
-
-
-@kernel("fully_connected", DType.F32, needs={"fpu"})
-class FloatFullyConnectedRiscv32(TiledFullyConnected):
-    """For RV32 with F."""
-
-    name, machine = "tiled_riscv32", RISCV32_FPU
+def _cost(machine: Machine, rows: Rows, instructions: int, count: int, workspace: int) -> Cost:
+    constants = rows.weights.nbytes + rows.parameters.nbytes
+    cycles = int(instructions * machine.cycles_per_instruction)
+    return Cost(instructions, cycles, rows.code_bytes(count) + 300, constants, workspace)

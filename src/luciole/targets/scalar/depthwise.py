@@ -23,8 +23,9 @@ from luciole.kernel.core import Expr, minimum
 from luciole.ops import common
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.weighted import WeightedSum
-from luciole.targets.base import Cost, KernelRecipe, kernel
-from luciole.targets.scalar.machine import RISCV32, RISCV32_FPU, THUMB1, THUMB2, THUMB2_FPU, Machine
+from luciole.targets.base import Cost
+from luciole.targets.scalar.machine import Machine
+from luciole.targets.scalar.recipe import TiledRecipe, tiled
 from luciole.targets.scalar.rows import PARAMETER_BYTES
 from luciole.targets.scalar.strips import fill_byte, filled, gathered
 
@@ -90,13 +91,9 @@ class _Plane:
         return self.rows(self.strip) * self.row_bytes
 
 
-class TiledDepthwise(KernelRecipe):
+@tiled("depthwise_conv2d")
+class TiledDepthwise(TiledRecipe):
     """Depthwise convolution with any window, stride, dilation, padding and multiplier."""
-
-    machine: Machine
-
-    def suits(self, target: Target) -> bool:
-        return self.machine.suits(target)
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, DepthwiseConv2d)
@@ -340,38 +337,3 @@ def _tile(
     for t, total in enumerate(totals):
         value = sums.kernel_requantizer.emit(total, multiplier, shift)
         k.write(out, t * plane.out_channels, value.cast(DType.I8))
-
-
-@kernel("depthwise_conv2d", DType.I8, needs={"long_multiply"})
-class DepthwiseThumb2(TiledDepthwise):
-    """For Armv7-M and later."""
-
-    name, machine = "tiled_thumb2", THUMB2
-
-
-@kernel("depthwise_conv2d", DType.I8, needs={"long_multiply"})
-class DepthwiseRiscv32(TiledDepthwise):
-    """For RV32 with multiplication."""
-
-    name, machine = "tiled_riscv32", RISCV32
-
-
-@kernel("depthwise_conv2d", DType.I8, needs=set())
-class DepthwiseThumb1(TiledDepthwise):
-    """For Armv6-M."""
-
-    name, machine = "tiled_thumb1", THUMB1
-
-
-@kernel("depthwise_conv2d", DType.F32, needs={"fpu"})
-class FloatDepthwiseThumb2(TiledDepthwise):
-    """For Armv7E-M and Armv8-M with an FPU."""
-
-    name, machine = "tiled_thumb2", THUMB2_FPU
-
-
-@kernel("depthwise_conv2d", DType.F32, needs={"fpu"})
-class FloatDepthwiseRiscv32(TiledDepthwise):
-    """For RV32 with F."""
-
-    name, machine = "tiled_riscv32", RISCV32_FPU

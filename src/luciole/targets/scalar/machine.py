@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from luciole.ir.target import Target
+from luciole.ir.types import DType
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A family of cores.
+    """A family of cores, as kernels of one element type see it.
 
     `sums` accumulators fit its registers beside the operands and pointers of a tile. Loads reach `reach` bytes from
     their pointer. `product` is how many instructions multiply and add. Where bytes are not sign-extended by loads with
@@ -18,6 +19,9 @@ class Machine:
     """
 
     name: str
+    dtype: DType
+    #: Features of a target without which these kernels cannot be.
+    needs: frozenset[str]
     triples: tuple[str, ...]
     sums: int
     reach: int
@@ -46,6 +50,8 @@ class Machine:
 #: Armv7-M and later: 14 registers, MLA, loads of signed bytes at offsets below 4096.
 THUMB2 = Machine(
     "thumb2",
+    DType.I8,
+    frozenset({"long_multiply"}),
     ("thumbv7", "thumbv8m.main"),
     sums=8,
     reach=4095,
@@ -56,6 +62,8 @@ THUMB2 = Machine(
 #: RV32 with M: 27 registers, no multiply-add, offsets below 2048.
 RISCV32 = Machine(
     "riscv32",
+    DType.I8,
+    frozenset({"long_multiply"}),
     ("riscv32",),
     sums=16,
     reach=2047,
@@ -67,11 +75,22 @@ RISCV32 = Machine(
 )
 #: Armv6-M, Armv8-M Baseline: 8 low registers, a multiplication that overwrites its operand, byte loads that reach 31.
 THUMB1 = Machine(
-    "thumb1", ("thumbv6m", "thumbv8m.base"), sums=4, reach=31, product=2, is_unsigned=True, requantize=45, turn=6
+    "thumb1",
+    DType.I8,
+    frozenset(),
+    ("thumbv6m", "thumbv8m.base"),
+    sums=4,
+    reach=31,
+    product=2,
+    is_unsigned=True,
+    requantize=45,
+    turn=6,
 )
 #: The FPU of Armv7E-M and Armv8-M: 32 registers, loads that reach 1020 bytes; integer registers are free for pointers.
 THUMB2_FPU = Machine(
-    "thumb2_fpu",
+    "thumb2",
+    DType.F32,
+    frozenset({"fpu"}),
     ("thumbv7em", "thumbv8m.main"),
     sums=16,
     reach=1020,
@@ -83,7 +102,9 @@ THUMB2_FPU = Machine(
 )
 #: RV32 with F.
 RISCV32_FPU = Machine(
-    "riscv32_fpu",
+    "riscv32",
+    DType.F32,
+    frozenset({"fpu"}),
     ("riscv32",),
     sums=16,
     reach=2047,
@@ -94,3 +115,5 @@ RISCV32_FPU = Machine(
     turn=4,
     unrolls=(4, 3, 5, 2),
 )
+
+MACHINES = (THUMB2, RISCV32, THUMB1, THUMB2_FPU, RISCV32_FPU)

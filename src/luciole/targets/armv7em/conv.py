@@ -50,6 +50,8 @@ class _Shape:
     column_halves: int
     strip: int
     strip_columns: int
+    #: Columns that a window reaches over.
+    reach: int
 
     @property
     def column_bytes(self) -> int:
@@ -75,16 +77,16 @@ class _Shape:
 
 @kernel("conv2d", DType.I8, needs={"dsp"})
 class ConvHiLo(KernelRecipe):
-    """Convolution with any window, stride and padding, without dilation."""
+    """Convolution with any window, stride, dilation and padding."""
 
     name = "hilo"
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)
-        if op.dilations != (1, 1):
-            return "the window is dilated"
         if op.w.data is None or (op.b is not None and op.b.data is None):
             return "weights or bias are not constant"
+        if op.dilations != (1, 1) and self.workspace_bytes(op) > WORKSPACE_LIMIT:
+            return f"columns under the dilated window exceed {WORKSPACE_LIMIT} bytes"
         return hilo.packing_problem(op.sums())
 
     def constants(self, op: Operator) -> dict[str, Array]:
@@ -116,7 +118,7 @@ class ConvHiLo(KernelRecipe):
         shape, taps = _shape(op), op.window.kernel[1]
 
         def per_pair_of_channels(pixels: int) -> int:
-            columns = {p * op.strides[1] + kx for p in range(pixels) for kx in range(taps)}
+            columns = {p * op.strides[1] + kx * op.dilations[1] for p in range(pixels) for kx in range(taps)}
             turns = shape.pairs // shape.unroll
             sums = shape.pairs * (len(columns) + taps * (2 + 2 * pixels)) + (4 * turns if turns > 1 else 0)
             return sums + 14 * pixels + 14 + _parameters(op).extra_instructions if pixels else 0
@@ -153,7 +155,8 @@ def _shape(op: Conv2d) -> _Shape:
     _, out_height, out_width, out_channels = op.result_types()[0].shape
     kernel_height, kernel_width = op.window.kernel
     column_halves = -(-kernel_height * channels // 2) * 2
-    fitting = (WORKSPACE_LIMIT // (2 * column_halves) - kernel_width) // op.strides[1] + 1
+    reach = (kernel_width - 1) * op.dilations[1] + 1
+    fitting = (WORKSPACE_LIMIT // (2 * column_halves) - reach) // op.strides[1] + 1
     strip = out_width if fitting >= out_width else max(TILE_PIXELS, fitting // TILE_PIXELS * TILE_PIXELS)
     strip = min(strip, out_width)
     return _Shape(
@@ -167,7 +170,8 @@ def _shape(op: Conv2d) -> _Shape:
         kernel_width,
         column_halves,
         strip,
-        (strip - 1) * op.strides[1] + kernel_width,
+        (strip - 1) * op.strides[1] + reach,
+        reach,
     )
 
 
@@ -195,7 +199,7 @@ def _strip(
     k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, image: Expr, line: Expr, oh: Expr, first: Operand, count: int
 ) -> None:
     """`count` output columns from `first` of one output row: widen the input under them, then all tiles."""
-    _widen(k, op, shape, v, image, oh, first, (count - 1) * op.strides[1] + shape.kernel_width)
+    _widen(k, op, shape, v, image, oh, first, (count - 1) * op.strides[1] + shape.reach)
     columns = k.define("columns", v.workspace.address())
     target = k.define("target", v.y.address(line + first * shape.out_channels))
     step = TILE_PIXELS * op.strides[1] * shape.column_bytes
@@ -222,7 +226,7 @@ def _widen(
             last = v.workspace.address(c * shape.column_bytes + shape.column_bytes - 2)
             k.write(last, 0, 0, DType.I16)
     with k.loop("ky", shape.kernel_height) as ky:
-        row = k.define("row", oh * op.strides[0] - op.pads[0] + ky)
+        row = k.define("row", oh * op.strides[0] - op.pads[0] + ky * op.dilations[0])
         slot = k.define("slot", ky * (2 * shape.channels))
         inside = (row >= 0) if op.pads[0] else None
         if op.pads[0] or op.pads[2]:
@@ -346,9 +350,9 @@ def _accumulate(
 ) -> None:
     """The sums of one pair of channels; `weights` ends behind the pair's row."""
     even, both = sums
-    pixels, taps, stride = len(even), shape.kernel_width, op.strides[1]
+    pixels, taps, stride, dilation = len(even), shape.kernel_width, op.strides[1], op.dilations[1]
     # Taps that share columns follow one another, so that few columns are in registers at a time.
-    order = sorted(range(taps), key=lambda kx: (kx % stride, kx))
+    order = sorted(range(taps), key=lambda kx: (kx * dilation % stride, kx))
     unroll = shape.unroll
     inputs = k.define("inputs", columns)
     end = k.define("weights_end", weights + 4 * shape.pairs * taps)
@@ -359,14 +363,14 @@ def _accumulate(
             for kx in order:
                 k.fence()
                 for p in range(pixels):
-                    column = p * stride + kx
+                    column = p * stride + kx * dilation
                     if column not in loaded:
                         offset = column * shape.column_bytes + 4 * u
                         # Alignment 2 keeps the compiler from pairing loads into LDRD, which does not pipeline.
                         loaded[column] = k.define(f"x{column}", k.read(inputs, offset, DType.I32, 2))
                 word = k.define("word", k.read(weights, 4 * (u * taps + kx), DType.I32, 2))
                 low = k.define("low", sxtb16(word))
-                x = [loaded[p * stride + kx] for p in range(pixels)]
+                x = [loaded[p * stride + kx * dilation] for p in range(pixels)]
                 for p in range(pixels):
                     even[p].set(smlad(low, x[p], even[p]))
                 for p in range(pixels):

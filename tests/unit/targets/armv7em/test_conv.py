@@ -43,7 +43,7 @@ def case(
 
 
 def random_cases(seed: int, count: int, largest: int) -> list[RecipeCase]:
-    """Windows of 1..7, strides of 1..3, any padding, odd channels, images down to one pixel, clamps."""
+    """Windows of 1..7, strides and dilations of 1..3, any padding, odd channels, images down to one pixel, clamps."""
     random, cases = np.random.default_rng(seed), []
     while len(cases) < count:
         number, zero = int(random.integers(1 << 30)), int(random.choice([-128, 127, 0, 31]))
@@ -56,14 +56,15 @@ def random_cases(seed: int, count: int, largest: int) -> list[RecipeCase]:
             cases.append(layer)
             continue
         kernel = (int(random.integers(1, 8)), int(random.integers(1, 8)))
-        pads = tuple(int(random.integers(0, extent)) for extent in kernel + kernel)
-        if size[0] + pads[0] + pads[2] < kernel[0] or size[1] + pads[1] + pads[3] < kernel[1]:
+        dilations = (int(random.choice([1, 1, 2, 3])), int(random.choice([1, 1, 2, 3])))
+        reach = tuple((extent - 1) * step + 1 for extent, step in zip(kernel, dilations, strict=True))
+        pads = tuple(int(random.integers(0, extent)) for extent in reach + reach)
+        if size[0] + pads[0] + pads[2] < reach[0] or size[1] + pads[1] + pads[3] < reach[1]:
             continue
         channels = (int(random.choice([1, 2, 3, 4, 7, 8])), int(random.integers(1, 8)))
         strides = (int(random.integers(1, 4)), int(random.integers(1, 4)))
-        layer = case(
-            number, size, channels, kernel, WINDOW, zero, result, pads=pads, strides=strides, activation=activation
-        )
+        options: dict[str, Any] = {"pads": pads, "strides": strides, "dilations": dilations, "activation": activation}
+        layer = case(number, size, channels, kernel, WINDOW, zero, result, **options)
         if not WINDOW.applies(layer.op):
             cases.append(layer)
     return cases
@@ -127,7 +128,8 @@ def test_what_the_recipes_refuse() -> None:
     assert isinstance(op, Conv2d)
     assert WINDOW.applies(op) == ""
     assert "not 1x1" in POINTWISE.applies(op)
-    assert "dilated" in WINDOW.applies(replace(op, dilations=(2, 2)))
+    wide = case(7, (5, 40), (64, 4), (3, 3), pads=(1, 1, 1, 1), dilations=(1, 16))
+    assert "dilated" in WINDOW.applies(wide.op)
     assert "rounding" in WINDOW.applies(replace(op, rounding="onnx"))
     assert "multiple of 4" in POINTWISE.applies(case(8, (5, 5), (6, 4)).op)
     assert "shift" in WINDOW.applies(case(9, (5, 5), (4, 4), result=(1e-6, 0)).op)

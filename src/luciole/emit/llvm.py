@@ -442,7 +442,10 @@ class _Printer:
         intrinsic, arguments = expr.intrinsic, [self.expr(a) for a in expr.arguments]
         if intrinsic.llvm and (not intrinsic.feature or self.target.has(intrinsic.feature)):
             typed = [(_TYPES[p.dtype], a) for p, a in zip(intrinsic.parameters, arguments, strict=True)]
-            return self.call_llvm(intrinsic.llvm, _TYPES[intrinsic.dtype], typed)
+            *setters, last = intrinsic.llvm.split()
+            for name in setters:
+                self.call_llvm(name, _TYPES[intrinsic.dtype], typed)
+            return self.call_llvm(last, _TYPES[intrinsic.dtype], typed)
         outer = self.values
         self.values = {p.name: a for p, a in zip(intrinsic.parameters, arguments, strict=True)}
         for definition in intrinsic.definitions:

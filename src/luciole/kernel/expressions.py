@@ -352,7 +352,7 @@ class Intrinsic:
 
     Back ends print the meaning as a function, unless the target has `feature` and the intrinsic says how to spell it
     there: `c` (a C expression with `{name}` for each parameter) and `llvm` (the name of an LLVM intrinsic of the same
-    signature).
+    signature; of several, separated by spaces, the last gives the result, and those before set flags that it reads).
     """
 
     name: str

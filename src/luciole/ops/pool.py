@@ -75,16 +75,18 @@ class Pool(Operator):
 
     def clamped(self, values: Array) -> Array:
         """int8 results under the fused activation."""
-        return arithmetic.clamp(values, *self._range()).astype(np.int8)
+        return arithmetic.clamp(values, *self.limits).astype(np.int8)
 
     def clamped_element(self, value: Expr) -> Expr:
         """The kernel expression of `clamped`, from `i32`; a float under the fused activation."""
         if not common.is_int8(self.x):
             return common.float_activation(self.activation, value)
-        low, high = self._range()
+        low, high = self.limits
         return (value if (low, high) == (-128, 127) else clamp(value, low, high)).cast(DType.I8)
 
-    def _range(self) -> tuple[int, int]:
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the greatest int8 result under the fused activation."""
         quant = common.operand_quant(self, self.x)
         return arithmetic.activation_range(self.activation, quant.scale, quant.zero_point)
 

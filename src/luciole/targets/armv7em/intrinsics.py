@@ -1,8 +1,8 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
 Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SMLAWB, SXTB16, SXTAB16, SADD16,
-SSUB16, SMMLAR, SSAT). Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and compilers
-find it in the 64-bit formula.
+SSUB16, SSUB8, SEL, SMMLAR, SSAT). Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and
+compilers find it in the 64-bit formula.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
-from luciole.kernel.core import Expr, Intrinsic, clamp, select
+from luciole.kernel.core import Expr, Intrinsic, cast, clamp, maximum, select
 
 I16, I32, I64, U32 = DType.I16, DType.I32, DType.I64, DType.U32
 
@@ -128,6 +128,24 @@ def _define_halves(name: str, combine: Callable[[Expr, Expr], Expr]) -> Intrinsi
 
 sadd16 = _define_halves("sadd16", lambda a, b: a + b)
 ssub16 = _define_halves("ssub16", lambda a, b: a - b)
+
+
+@define_intrinsic(
+    "max_bytes",
+    I32,
+    feature=DSP,
+    c="(__ssub8({a}, {b}), __sel({a}, {b}))",
+    llvm="llvm.arm.ssub8 llvm.arm.sel",
+    a=I32,
+    b=I32,
+)
+def max_bytes(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
+    """The greater of each signed byte of two words: SSUB8 sets a flag for each, which SEL reads."""
+    total = cast(0, U32)
+    for shift in (0, 8, 16, 24):
+        greater = maximum(_low_byte(a >> shift), _low_byte(b >> shift))
+        total = total | ((greater.cast(U32) & 0xFF) << shift)
+    return total.cast(I32)
 
 
 @define_intrinsic("smmlar", I32, a=I32, b=I32, accumulator=I32)

@@ -1,23 +1,29 @@
-"""Averages of int8 on cores with the DSP extension: sums of four channels in two registers.
+"""Averages and maxima of int8 on cores with the DSP extension, four channels at a time.
 
 SXTAB16 adds two bytes of a word to the halves of another, so a word of four channels takes two instructions. The sums
-of up to 256 int8 fit the halves.
+of up to 256 int8 fit the halves. Maxima of four bytes take two instructions too.
+
+Where channels are no multiple of four, the last word of a pixel begins so early that it ends with the pixel: some
+channels are computed twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from luciole.graph.core import Operator, Views
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.builder import LoopBuilder, Register
-from luciole.kernel.core import Expr, Operand
+from luciole.kernel.core import Constant, Expr, Operand, minimum
 from luciole.kernel.intrinsics import average_rounded
 from luciole.ops import common
-from luciole.ops.pool import AveragePool2d
+from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
 from luciole.ops.reduce import Mean
-from luciole.targets.armv7em.intrinsics import high_half, low_half, rotated_by_8, sxtab16
+from luciole.targets.armv7em.intrinsics import high_half, low_half, max_bytes, rotated_by_8, sxtab16
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Channels of a word.
@@ -26,35 +32,58 @@ GROUP = 4
 MAXIMUM_TAPS = 256
 #: Taps in one turn of the innermost loop, at most.
 UNROLL = 5
+#: Windows of up to so many taps are written out.
+WRITTEN_TAPS = 9
+
+
+class _Lane(Protocol):
+    """What is gathered of one word of channels."""
+
+    def take(self, word: Expr) -> None:
+        """Take in the word of one tap."""
 
 
 @dataclass(frozen=True)
-class _Lane:
+class _Sums:
     """The sums of one word of channels: those of its bytes 0 and 2, and of its bytes 1 and 3."""
 
     even: Register
     odd: Register
+
+    def take(self, word: Expr) -> None:
+        self.even.set(sxtab16(self.even, word))
+        self.odd.set(sxtab16(self.odd, rotated_by_8(word)))
 
     def sums(self) -> list[Expr]:
         """The sums of the four channels in order."""
         return [low_half(self.even), low_half(self.odd), high_half(self.even), high_half(self.odd)]
 
 
-class _Average(KernelRecipe):
-    """What pools and means share."""
+@dataclass(frozen=True)
+class _Greatest:
+    """The greatest bytes of one word of channels."""
 
-    name = "halves"
+    word: Register
+
+    def take(self, word: Expr) -> None:
+        self.word.set(max_bytes(self.word, word))
+
+
+class _Pool(KernelRecipe):
+    """What pools and means share."""
 
     def constants(self, op: Operator) -> dict[str, Array]:
         return {}
 
     def alignments(self, op: Operator) -> dict[str, int]:
-        return {"x": 4}
+        return {"x": _alignment(op)}
 
 
 @kernel("average_pool2d", DType.I8, needs={"dsp"})
-class AveragePoolHalves(_Average):
-    """Average pools of up to 256 taps, channels a multiple of four."""
+class AveragePoolHalves(_Pool):
+    """Average pools of up to 256 taps, of four channels at least."""
+
+    name = "halves"
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, AveragePool2d)
@@ -63,44 +92,65 @@ class AveragePoolHalves(_Average):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, AveragePool2d)
-        channels, words = op.x.type.shape[3], _words(op.x.type.shape[3])
-        pixels = op.result_types()[0].elements // channels
-        rows, columns = (1, op.size[0] * op.size[1]) if _is_run(op) else op.size
-        unroll = _unrolled(None if op.window.has_padding else columns)
-        tap = words * 2 + 1 + (0 if unroll == columns else 4 / unroll)
-        finish = 15 if op.window.has_padding else 8 if (rows * columns).bit_count() == 1 else 12
-        group = rows * (columns * tap + (0 if rows == 1 else 6)) + GROUP * words * finish + 8
-        instructions = int(pixels * (channels // (GROUP * words) * group + (40 if op.window.has_padding else 12)))
-        return Cost(instructions, int(1.3 * instructions), 250 + 60 * GROUP * words, 0, 0)
+        has_padding, taps = op.window.has_padding, op.size[0] * op.size[1]
+        finish = GROUP * (15 if has_padding else 8 if taps.bit_count() == 1 else 11)
+        return _pool_cost(op, finish, 8, 40 if has_padding else 12)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, AveragePool2d)
-        batch, height, width, channels = op.result_types()[0].shape
-        with k.nest("n", batch, height, width) as (n, oh, ow):
-            row, column = oh * op.strides[0] - op.pads[0], ow * op.strides[1] - op.pads[1]
-            rows, columns = (
-                k.define_all(("first", "last"), op.window.tap_bounds(axis, position, op.x.type.shape[1 + axis]))
-                for axis, position in ((0, oh), (1, ow))
-            )
-            count = (rows[1] - rows[0]) * (columns[1] - columns[0])
-            taps: Operand = k.define("count", count.cast(DType.I32)) if isinstance(count, Expr) else count
-            first = ((n * op.x.type.shape[1] + row + rows[0]) * op.x.type.shape[2] + column + columns[0]) * channels
-            source = k.define("source", v.x.address(first))
-            out = k.define("out", v.y.address(((n * height + oh) * width + ow) * channels))
-            out_end = k.define("out_end", out + channels)
-            with k.repeat_while(lambda: out.ne(out_end)):
-                lanes = _zeros(k, _words(channels))
-                _add_window(k, op, lanes, source, rows[1] - rows[0], columns[1] - columns[0])
-                for i, total in enumerate(s for lane in lanes for s in lane.sums()):
-                    average = average_rounded(k.define("total", total), taps)
-                    k.write(out, i, op.clamped_element(average))
-                source += GROUP * len(lanes)
-                out += GROUP * len(lanes)
+
+        def start(words: int) -> list[_Sums]:
+            return _zeros(k, words)
+
+        def finish(lanes: Sequence[_Sums], out: Expr, taps: Operand) -> None:
+            for i, total in enumerate(s for lane in lanes for s in lane.sums()):
+                average = average_rounded(k.define("total", total), taps)
+                k.write(out, i, op.clamped_element(average))
+
+        _pool_loops(k, op, v, start, finish)
+
+
+@kernel("max_pool2d", DType.I8, needs={"dsp"})
+class MaxPoolBytes(_Pool):
+    """Maximum pools of four channels at least."""
+
+    name = "bytes"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, MaxPool2d)
+        return _problem(op.x.type.shape[3], 1)
+
+    def alignments(self, op: Operator) -> dict[str, int]:
+        return {"x": _alignment(op), "y": _alignment(op)}
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops below."""
+        assert isinstance(op, MaxPool2d)
+        return _pool_cost(op, 1, 4, 60 if op.window.has_padding else 8)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, MaxPool2d)
+        low, high = op.limits
+
+        def start(words: int) -> list[_Greatest]:
+            return [_Greatest(k.define("greatest", _four_bytes(low))) for _ in range(words)]
+
+        def finish(lanes: Sequence[_Greatest], out: Expr, taps: Operand) -> None:
+            for i, lane in enumerate(lanes):
+                greatest: Expr = lane.word
+                if high != 127:
+                    # The smaller of two is the complement of the greater complement.
+                    greatest = ~max_bytes(~greatest, k.define("limit", ~_four_bytes(high)))
+                k.write(out, GROUP * i, greatest, alignment=_alignment(op))
+
+        _pool_loops(k, op, v, start, finish)
 
 
 @kernel("mean", DType.I8, needs={"dsp"})
-class MeanHalves(_Average):
-    """Means over neighboring axes before the last one, of up to 256 elements, the last axis a multiple of four."""
+class MeanHalves(_Pool):
+    """Means over neighboring axes before the last one, of up to 256 elements, the last axis of four at least."""
+
+    name = "halves"
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Mean)
@@ -110,13 +160,17 @@ class MeanHalves(_Average):
     def shapes(self, op: Operator) -> dict[str, Shape]:
         return op.kernel_shapes()
 
+    def alignments(self, op: Operator) -> dict[str, int]:
+        assert isinstance(op, Mean)
+        return {"x": GROUP if _known_means(op)[2] % GROUP == 0 else 1}
+
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, Mean)
         outer, count, channels = _known_means(op)
         words = _words(channels)
         group = count * (words * 2 + 1 + 4 / _unrolled(count)) + GROUP * words * 12 + 8
-        instructions = int(outer * channels // (GROUP * words) * group) + 20
+        instructions = int(outer * -(-channels // (GROUP * words)) * group) + 20
         return Cost(instructions, int(1.3 * instructions), 250 + 60 * GROUP * words, 0, 0)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
@@ -126,20 +180,95 @@ class MeanHalves(_Average):
         with k.loop("i", outer) as i:
             source = k.define("source", v.x.address(i * (count * channels)))
             out = k.define("out", v.y.address(i * channels))
-            out_end = k.define("out_end", out + channels)
-            with k.repeat_while(lambda: out.ne(out_end)):
+            with _channel_groups(k, channels, source, out):
                 lanes = _zeros(k, _words(channels))
-                _add_run(k, lanes, source, count, channels)
+                _add_run(k, lanes, source, count, channels, GROUP if channels % GROUP == 0 else 1)
                 for j, total in enumerate(s for lane in lanes for s in lane.sums()):
                     centered = k.define("total", total - count * zero)
                     k.write(out, j, requantizer.emit_constant(centered).cast(DType.I8))
-                source += GROUP * len(lanes)
-                out += GROUP * len(lanes)
+
+
+@contextmanager
+def _channel_groups(k: LoopBuilder, channels: int, source: Register, out: Register) -> Iterator[None]:
+    """A loop over the words of a pixel, with pointers to the inputs and the results of each."""
+    step = GROUP * _words(channels)
+    if channels % step == 0:
+        out_end = k.define("out_end", out + channels)
+        with k.repeat_while(lambda: out.ne(out_end)):
+            yield
+            source += step
+            out += step
+        return
+    left = k.define("left", channels - step, DType.INDEX)
+    move = k.define("move", 0, DType.INDEX)
+    with k.repeat_while(lambda: move.ne(0)):
+        yield
+        move.set(minimum(left, step))
+        left -= move
+        source += move
+        out += move
+
+
+L = TypeVar("L", bound=_Lane)
+
+
+def _pool_loops(
+    k: LoopBuilder,
+    op: Pool,
+    v: Views,
+    start: Callable[[int], list[L]],
+    finish: Callable[[Sequence[L], Expr, Operand], None],
+) -> None:
+    """All pixels: the taps of each word of channels, between `start` and `finish`, which knows the number of taps."""
+    batch, height, width, channels = op.result_types()[0].shape
+    with k.nest("n", batch, height, width) as (n, oh, ow):
+        row, column = oh * op.strides[0] - op.pads[0], ow * op.strides[1] - op.pads[1]
+        rows, columns = (
+            k.define_all(("first", "last"), op.window.tap_bounds(axis, position, op.x.type.shape[1 + axis]))
+            for axis, position in ((0, oh), (1, ow))
+        )
+        count = (rows[1] - rows[0]) * (columns[1] - columns[0])
+        taps: Operand = k.define("count", count.cast(DType.I32)) if isinstance(count, Expr) else count
+        first = ((n * op.x.type.shape[1] + row + rows[0]) * op.x.type.shape[2] + column + columns[0]) * channels
+        source = k.define("source", v.x.address(first))
+        out = k.define("out", v.y.address(((n * height + oh) * width + ow) * channels))
+        with _channel_groups(k, channels, source, out):
+            lanes = start(_words(channels))
+            _add_window(k, op, lanes, source, rows[1] - rows[0], columns[1] - columns[0])
+            finish(lanes, out, taps)
+
+
+def _pool_cost(op: Pool, finish: int, turn: int, pixel: int) -> Cost:
+    """`finish` instructions for a word of results, `turn` for each turn of the loop over words, `pixel` for a pixel."""
+    channels, words = op.x.type.shape[3], _words(op.x.type.shape[3])
+    pixels = op.result_types()[0].elements // channels
+    if _is_written_out(op):
+        window: float = op.size[0] * op.size[1] * words * 3
+    else:
+        rows, columns = (1, op.size[0] * op.size[1]) if _is_run(op) else op.size
+        unroll = _unrolled(None if op.window.has_padding else columns)
+        each = words * 2 + 1 + (0 if unroll == columns else 4 / unroll)
+        window = rows * (columns * each + (0 if rows == 1 else 6))
+    group = window + words * finish + turn
+    instructions = int(pixels * (-(-channels // (GROUP * words)) * group + pixel))
+    code = 250 + words * (15 * finish + (16 * op.size[0] * op.size[1] if _is_written_out(op) else 0))
+    return Cost(instructions, int(1.3 * instructions), code, 0, 0)
+
+
+def _alignment(op: Operator) -> int:
+    """What words of the inputs and results are aligned to."""
+    return GROUP if op.result_types()[0].shape[-1] % GROUP == 0 else 1
+
+
+def _four_bytes(value: int) -> Expr:
+    """A number in all four bytes of a word."""
+    word = (value & 0xFF) * 0x01010101
+    return Constant(word - (1 << 32) if word >> 31 else word, DType.I32)
 
 
 def _problem(channels: int, taps: int) -> str:
-    if channels % GROUP:
-        return f"{channels} channels are not a multiple of {GROUP}"
+    if channels < GROUP:
+        return f"{channels} channels are less than {GROUP}"
     return f"sums of {taps} elements may exceed a half" if taps > MAXIMUM_TAPS else ""
 
 
@@ -153,7 +282,7 @@ def _unrolled(count: int | None) -> int:
     return 1 if count is None else next(u for u in range(UNROLL, 0, -1) if count % u == 0)
 
 
-def _is_run(op: AveragePool2d) -> bool:
+def _is_run(op: Pool) -> bool:
     """Whether the taps of a window are one run in memory: it covers whole rows."""
     return not op.window.has_padding and (op.size[1] == op.x.type.shape[2] or op.size[0] == 1)
 
@@ -178,25 +307,35 @@ def _known_means(op: Mean) -> tuple[int, int, int]:
     return found
 
 
-def _zeros(k: LoopBuilder, words: int) -> list[_Lane]:
-    return [_Lane(k.define("even", 0), k.define("odd", 0)) for _ in range(words)]
+def _is_written_out(op: Pool) -> bool:
+    """Whether all taps of a window are written out, without a loop."""
+    return not op.window.has_padding and op.size[0] * op.size[1] <= WRITTEN_TAPS
+
+
+def _zeros(k: LoopBuilder, words: int) -> list[_Sums]:
+    return [_Sums(k.define("even", 0), k.define("odd", 0)) for _ in range(words)]
 
 
 def _add_window(
-    k: LoopBuilder, op: AveragePool2d, lanes: list[_Lane], source: Expr, rows: Operand, columns: Operand
+    k: LoopBuilder, op: Pool, lanes: Sequence[_Lane], source: Expr, rows: Operand, columns: Operand
 ) -> None:
     """All taps of a window, `rows` by `columns` of them, beginning at `source`."""
     width, channels = op.x.type.shape[2:]
-    if _is_run(op):
-        _add_run(k, lanes, source, op.size[0] * op.size[1], channels)
-        return
-    line = k.define("line", source)
-    with k.loop("row", rows):
-        _add_run(k, lanes, line, columns, channels)
-        line += width * channels
+    if _is_written_out(op):
+        for row in range(op.size[0]):
+            for column in range(op.size[1]):
+                k.fence()
+                _take(k, lanes, source, (row * width + column) * channels, _alignment(op))
+    elif _is_run(op):
+        _add_run(k, lanes, source, op.size[0] * op.size[1], channels, _alignment(op))
+    else:
+        line = k.define("line", source)
+        with k.loop("row", rows):
+            _add_run(k, lanes, line, columns, channels, _alignment(op))
+            line += width * channels
 
 
-def _add_run(k: LoopBuilder, lanes: list[_Lane], source: Expr, count: Operand, step: int) -> None:
+def _add_run(k: LoopBuilder, lanes: Sequence[_Lane], source: Expr, count: Operand, step: int, alignment: int) -> None:
     """`count` words (or pairs of words), each `step` bytes behind the other; at least one."""
     tap = k.define("tap", source)
     unroll = _unrolled(count if isinstance(count, int) else None)
@@ -204,10 +343,7 @@ def _add_run(k: LoopBuilder, lanes: list[_Lane], source: Expr, count: Operand, s
     def some() -> None:
         for i in range(unroll):
             k.fence()
-            words = [k.define("word", k.read(tap, i * step + GROUP * w, DType.I32)) for w in range(len(lanes))]
-            for lane, word in zip(lanes, words, strict=True):
-                lane.even.set(sxtab16(lane.even, word))
-                lane.odd.set(sxtab16(lane.odd, rotated_by_8(word)))
+            _take(k, lanes, tap, i * step, alignment)
 
     if count == unroll:
         some()
@@ -216,3 +352,10 @@ def _add_run(k: LoopBuilder, lanes: list[_Lane], source: Expr, count: Operand, s
     with k.repeat_while(lambda: tap.ne(end)):
         some()
         tap += unroll * step
+
+
+def _take(k: LoopBuilder, lanes: Sequence[_Lane], source: Expr, offset: int, alignment: int) -> None:
+    """One tap into all lanes."""
+    words = [k.define("word", k.read(source, offset + GROUP * w, DType.I32, alignment)) for w in range(len(lanes))]
+    for lane, word in zip(lanes, words, strict=True):
+        lane.take(word)

@@ -1,4 +1,4 @@
-"""Averages over windows and axes, four channels at a time: equal bits on every path, honest costs, the bound."""
+"""Averages and maxima of windows and axes, four channels at a time: equal bits on every path, honest costs, bounds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
-from luciole.ops.pool import AveragePool2d
+from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.ops.reduce import Mean
-from luciole.targets.armv7em.pool import AveragePoolHalves, MeanHalves
+from luciole.targets.armv7em.pool import AveragePoolHalves, MaxPoolBytes, MeanHalves
+from luciole.targets.base import KernelRecipe
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted, measure_emulated
 
-POOL, MEAN = AveragePoolHalves(), MeanHalves()
+POOL, MEAN, MAXIMUM = AveragePoolHalves(), MeanHalves(), MaxPoolBytes()
 M4 = find_target("cortex-m4")
 
 
@@ -28,11 +29,13 @@ def pool(
     zero: int = 0,
     activation: str = "none",
     batch: int = 1,
+    recipe: KernelRecipe = POOL,
 ) -> RecipeCase:
-    """An average pool of random data."""
+    """An average or maximum pool of random data."""
     s = Samples(seed)
     x = s.i8(batch, *size, channels, zero=zero)
-    return RecipeCase(AveragePool2d(x, window, strides=strides, pads=pads, activation=activation), s, POOL)
+    kind = AveragePool2d if recipe is POOL else MaxPool2d
+    return RecipeCase(kind(x, window, strides=strides, pads=pads, activation=activation), s, recipe)
 
 
 def mean(
@@ -44,13 +47,13 @@ def mean(
 
 
 def random_cases(seed: int, count: int) -> list[RecipeCase]:
-    """Windows of 1..7 with any stride and padding, means of any count."""
+    """Windows of 1..7 with any stride and padding, means of any count; four channels and more."""
     random, cases = np.random.default_rng(seed), []
     while len(cases) < count:
         number = int(random.integers(1 << 20))
         if len(cases) % 4 == 0:
             shape = (int(random.integers(1, 3)), int(random.integers(1, 9)), int(random.integers(1, 9)))
-            cases.append(mean(number, (*shape, 4 * int(random.integers(1, 5))), (1, 2)))
+            cases.append(mean(number, (*shape, int(random.integers(4, 18))), (1, 2)))
             continue
         size = (int(random.integers(1, 9)), int(random.integers(1, 9)))
         window = (int(random.integers(1, 8)), int(random.integers(1, 8)))
@@ -60,15 +63,16 @@ def random_cases(seed: int, count: int) -> list[RecipeCase]:
         layer = pool(
             number,
             size,
-            4 * int(random.integers(1, 5)),
+            4 * int(random.integers(1, 5)) if random.integers(2) else int(random.integers(4, 18)),
             window,
             (int(random.integers(1, 3)), int(random.integers(1, 3))),
             pads,
             int(random.choice([-128, 0, 127])),
             str(random.choice(["none", "relu", "relu6"])),
             int(random.integers(1, 3)),
+            MAXIMUM if len(cases) % 4 == 1 else POOL,
         )
-        window_of = layer.op.window  # type: ignore[attr-defined]  # an average pool
+        window_of = layer.op.window  # type: ignore[attr-defined]  # a pool
         if not window_of.problem(size) and not window_of.empty_problem(size):
             cases.append(layer)
     return cases
@@ -100,6 +104,9 @@ def test_instructions_are_few_and_costs_honest() -> None:
         pool(6, (8, 8), 64, (8, 8)),
         pool(7, (12, 12), 16, (2, 2), (2, 2)),
         mean(8, (1, 7, 7, 32), (1, 2)),
+        pool(14, (12, 12), 32, (2, 2), (2, 2), recipe=MAXIMUM),
+        pool(15, (14, 9), 10, (3, 3), (2, 2), (1, 1, 0, 1), recipe=MAXIMUM),
+        pool(16, (9, 9), 7, (3, 3)),
     ]
     counts = measure_emulated(layers)
     for layer, executed in zip(layers, counts, strict=True):
@@ -108,7 +115,8 @@ def test_instructions_are_few_and_costs_honest() -> None:
 
 
 def test_what_the_recipes_refuse() -> None:
-    assert "multiple of 4" in POOL.applies(pool(9, (4, 4), 6, (2, 2)).op)
+    assert "less than 4" in POOL.applies(pool(9, (4, 4), 3, (2, 2)).op)
+    assert "less than 4" in MAXIMUM.applies(pool(9, (4, 4), 3, (2, 2), recipe=MAXIMUM).op)
     assert "exceed" in POOL.applies(pool(10, (17, 17), 4, (17, 17)).op)
     assert "neighbors" in MEAN.applies(mean(11, (2, 3, 4, 8), (3,)).op)
     assert "neighbors" in MEAN.applies(mean(12, (2, 3, 4, 8), (0, 2)).op)

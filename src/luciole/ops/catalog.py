@@ -10,6 +10,7 @@ from luciole.graph.core import OPERATORS, Operator
 MODULES = (
     "conv",
     "depthwise",
+    "conv_transpose",
     "matmul",
     "elementwise",
     "pool",
@@ -19,6 +20,9 @@ MODULES = (
     "reshape",
     "transpose",
     "slice",
+    "gather",
+    "scatter",
+    "tile",
     "concat",
     "pad",
     "quantization",

@@ -72,9 +72,14 @@ class Window:
         """What is wrong when some windows see no input, or an empty string: averages and maxima need a tap."""
         for axis in (0, 1):
             last = (self.output_size(size)[axis] - 1) * self.strides[axis] - self.pads[axis]
-            if last >= size[axis]:
+            if last >= size[axis] or (self.dilations[axis] > 1 and self._passes_over(axis, size)):
                 return f"pads {self.pads} leave windows that see no input"
         return ""
+
+    def _passes_over(self, axis: int, size: tuple[int, int]) -> bool:
+        """Whether the taps of a window are so far apart that all lie in the padding."""
+        bounds = (self.tap_bounds(axis, place, size[axis]) for place in range(self.output_size(size)[axis]))
+        return any(not range(first, last) for first, last in bounds if isinstance(first, int) and isinstance(last, int))
 
     def tap_bounds(self, axis: int, position: Operand, size: int) -> tuple[Operand, Operand]:
         """First and last-plus-one tap that falls inside the input, for an output position along `axis` (0 rows, 1

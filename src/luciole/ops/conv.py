@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,8 +20,9 @@ from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
 from luciole.ops.concat import Concat
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.onnx_options import grouped, onnx_convolution
+from luciole.ops.onnx_options import OnnxConvolution, grouped, onnx_convolution, reshaped
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
+from luciole.ops.volume import depth_taps
 from luciole.ops.weighted import WeightedSum, once
 
 
@@ -203,16 +206,35 @@ def _import_conv_2d(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("Conv")
 def _import_onnx_conv(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Operands are x, w [OC, IC / groups, K...] and perhaps b, channels first; one or two spatial dimensions.
+    """Operands are x, w [OC, IC / groups, K...] and perhaps b, channels first; one to three spatial dimensions.
 
-    One channel a group is `depthwise_conv2d`; other groups are a convolution each, of a slice of the channels.
+    One channel a group is `depthwise_conv2d`; other groups are a convolution each, of a slice of the channels. Of three
+    dimensions, the taps along the first one become channels.
     """
     conv = onnx_convolution(node, g)
     if conv.groups == 1:
-        weights = conv.weights(g, (0, 2, 3, 1))
-        return conv.finish(g, g.add(Conv2d(conv.x, weights, conv.b, **conv.geometry), f"{node.name}/nhwc"))
-    if conv.group_channels == 1:
-        weights = conv.weights(g, (1, 2, 3, 0))
-        return conv.finish(g, g.add(DepthwiseConv2d(conv.x, weights, conv.b, **conv.geometry), f"{node.name}/nhwc"))
-    parts = [g.add(Conv2d(x, w, b, **conv.geometry)) for x, w, b in grouped(conv, g)]
-    return conv.finish(g, g.add(Concat(tuple(parts), 3, location=node.location), f"{node.name}/nhwc"))
+        return conv.finish(g, _onnx_conv(conv, g, f"{node.name}/last"))
+    if conv.group_channels == 1 and len(conv.axes) == 2:
+        x, geometry = conv.bordered(g)
+        depthwise = DepthwiseConv2d(x, conv.weights(g, (1, 2, 3, 0)), conv.b, **geometry)
+        return conv.finish(g, g.add(depthwise, f"{node.name}/last"))
+    parts = tuple(_onnx_conv(part, g) for part in grouped(conv, g))
+    joined = Concat(parts, parts[0].type.rank - 1, location=node.location)
+    return conv.finish(g, g.add(joined, f"{node.name}/last"))
+
+
+def _onnx_conv(conv: OnnxConvolution, g: GraphBuilder, name: str = "") -> Value:
+    """A convolution of all channels, with channels last."""
+    if len(conv.axes) == 2:
+        x, geometry = conv.bordered(g)
+        return g.add(Conv2d(x, conv.weights(g, (0, 2, 3, 1)), conv.b, **geometry), name)
+    depth, rows, columns = conv.axes
+    x = depth_taps(conv.node, g, conv.x, depth)
+    flat = reshaped(conv.node, g, x, (math.prod(x.type.shape[:2]), *x.type.shape[2:]))
+    w = conv.weights(g, (0, 3, 4, 2, 1))
+    plane = replace(
+        conv, x=flat, w=reshaped(conv.node, g, w, (*w.type.shape[:3], flat.type.shape[3])), axes=(rows, columns)
+    )
+    x, geometry = plane.bordered(g)
+    y = g.add(Conv2d(x, plane.w, conv.b, **geometry))
+    return reshaped(conv.node, g, y, (conv.x.type.shape[0], depth.count, *y.type.shape[1:]))

@@ -7,7 +7,7 @@ operator; the pass `move_layouts` removes those between operators.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -45,90 +45,119 @@ def reshaped(node: ForeignNode, g: GraphBuilder, x: Value, shape: Shape) -> Valu
 
 
 def channels_last(node: ForeignNode, g: GraphBuilder, x: Value) -> Value:
-    """[N, C, H, W] as [N, H, W, C], and [N, C, W] as [N, 1, W, C]. Raises `CompileError` for other ranks."""
-    if x.type.rank == 4:
-        return permuted(node, g, x, (0, 2, 3, 1))
-    if x.type.rank != 3:
-        text = f"{node.kind} of {max(x.type.rank - 2, 0)} spatial dimensions is not supported"
-        raise node.unsupported(text, help="supported are one and two", code="unsupported-operator")
-    rows = permuted(node, g, x, (0, 2, 1))
-    batch, width, channels = rows.type.shape
-    return reshaped(node, g, rows, (batch, 1, width, channels))
+    """[N, C, H, W] as [N, H, W, C], [N, C, W] as [N, 1, W, C], and [N, C, D, H, W] as [N, D, H, W, C].
+
+    Raises `CompileError` for other ranks.
+    """
+    rank = x.type.rank
+    if rank not in (3, 4, 5):
+        text = f"{node.kind} of {max(rank - 2, 0)} spatial dimensions is not supported"
+        raise node.unsupported(text, help="supported are one, two and three", code="unsupported-operator")
+    last = permuted(node, g, x, (0, *range(2, rank), 1))
+    if rank > 3:
+        return last
+    batch, width, channels = last.type.shape
+    return reshaped(node, g, last, (batch, 1, width, channels))
 
 
 def channels_first(node: ForeignNode, g: GraphBuilder, y: Value, rank: int) -> Value:
     """The inverse of `channels_last`, for a result of `rank` axes."""
-    if rank == 4:
-        return permuted(node, g, y, (0, 3, 1, 2), node.name)
-    batch, _, width, channels = y.type.shape
-    return permuted(node, g, reshaped(node, g, y, (batch, width, channels)), (0, 2, 1), node.name)
+    if rank == 3:
+        batch, _, width, channels = y.type.shape
+        y = reshaped(node, g, y, (batch, width, channels))
+    return permuted(node, g, y, (0, rank - 1, *range(1, rank - 1)), node.name)
 
 
-def _pair(node: ForeignNode, name: str, rank: int) -> tuple[int, int]:
-    """An attribute of a positive number for each spatial dimension, by default 1; one dimension has one row."""
-    numbers = node.integers(name, (1,) * (rank - 2))
-    if len(numbers) != rank - 2 or min(numbers) < 1:
-        raise node.error(f"{name} of {node.kind} is {list(numbers)}; it needs {rank - 2} positive numbers")
-    return (1, numbers[0]) if rank == 3 else (numbers[0], numbers[1])
+@dataclass(frozen=True)
+class Axis:
+    """A sliding window along one spatial axis of `size`; `excess` is what `ceil_mode` adds behind the padding."""
+
+    size: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+    excess: int = 0
+
+    @property
+    def extent(self) -> int:
+        """How much of the axis a window covers."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def count(self) -> int:
+        """How many windows there are; below one where none fits."""
+        padded = self.before + self.size + self.after + self.excess
+        return (padded - self.extent) // self.stride + 1
 
 
-def onnx_window(
-    node: ForeignNode, operand: Value, x: Value, kernel_shape: tuple[int, ...]
-) -> tuple[Window, tuple[int, int]]:
-    """The sliding window of a convolution or pool over `x`, which is `operand` with channels last.
+def _for_each_axis(node: ForeignNode, name: str, axes: int) -> tuple[int, ...]:
+    """An attribute of a positive number for each spatial axis, by default 1."""
+    numbers = node.integers(name, (1,) * axes)
+    if len(numbers) != axes or min(numbers) < 1:
+        raise node.error(f"{name} of {node.kind} is {list(numbers)}; it needs {axes} positive numbers")
+    return numbers
 
-    Also gives how many rows and columns `ceil_mode` adds behind the padding. `auto_pad` SAME gives ceil(size / stride)
-    results; what that needs beyond x is divided evenly, the odd one behind (UPPER) or before (LOWER). (ONNX operator
-    documentation, Conv and MaxPool.)
+
+def onnx_axes(node: ForeignNode, operand: Value, kernel: tuple[int, ...]) -> tuple[Axis, ...]:
+    """The sliding window of a convolution or pool along each spatial axis of its operand, which has channels first.
+
+    `auto_pad` SAME gives ceil(size / stride) results; what that needs beyond x is divided evenly, the odd one behind
+    (UPPER) or before (LOWER). (ONNX operator documentation, Conv and MaxPool.)
     """
-    rank = operand.type.rank
-    if len(kernel_shape) != rank - 2 or min(kernel_shape) < 1:
-        raise node.error(f"{node.kind} of {operand.type} has a window of {list(kernel_shape)}")
-    kernel = (1, kernel_shape[0]) if rank == 3 else (kernel_shape[0], kernel_shape[1])
-    strides, dilations = _pair(node, "strides", rank), _pair(node, "dilations", rank)
-    given = node.integers("pads", (0,) * (2 * (rank - 2)))
-    if len(given) != 2 * (rank - 2):
-        raise node.error(f"pads of {node.kind} are {list(given)}; it needs {2 * (rank - 2)} numbers")
-    if min(given) < 0:
-        raise node.unsupported(f"{node.kind} with negative pads {list(given)} is not supported")
-    if max(*kernel, *strides, *dilations, *given) > _MAXIMUM_WINDOW:
+    sizes = operand.type.shape[2:]
+    count = len(sizes)
+    if not sizes or len(kernel) != count or min(kernel) < 1:
+        raise node.error(f"{node.kind} of {operand.type} has a window of {list(kernel)}")
+    strides, dilations = (_for_each_axis(node, name, count) for name in ("strides", "dilations"))
+    pads = node.integers("pads", (0,) * (2 * count))
+    if len(pads) != 2 * count:
+        raise node.error(f"pads of {node.kind} are {list(pads)}; it needs {2 * count} numbers")
+    if min(pads) < 0:
+        raise node.unsupported(f"{node.kind} with negative pads {list(pads)} is not supported")
+    if max(*kernel, *strides, *dilations, *pads) > _MAXIMUM_WINDOW:
         raise node.unsupported(
             f"{node.kind} with a window of {list(kernel)}, strides {list(strides)}, dilations {list(dilations)} and "
-            f"pads {list(given)}",
+            f"pads {list(pads)}",
             help=f"none of these may exceed {_MAXIMUM_WINDOW}",
         )
-    plain = Window(kernel, strides, (0, 0, 0, 0), dilations)
-    size = (x.type.shape[1], x.type.shape[2])
     kind = node.choice("auto_pad", _AUTO_PADS, "NOTSET")
-    if kind == "given":
-        pads = (0, given[0], 0, given[1]) if rank == 3 else (given[0], given[1], given[2], given[3])
-    elif kind == "valid":
-        pads = (0, 0, 0, 0)
-    else:
-        total = [max(0, (-(-size[i] // strides[i]) - 1) * strides[i] + plain.extent[i] - size[i]) for i in (0, 1)]
-        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-        before, after = (small, large) if kind == "upper" else (large, small)
-        pads = (before[0], before[1], after[0], after[1])
-    window = Window(kernel, strides, pads, dilations)
-    if min(window.output_size(size)) < 1:
-        raise node.error(f"a window of {list(window.extent)} does not fit into {list(size)} with pads {list(pads)}")
-    return window, _ceiling(node, window, size)
+    axes = []
+    for index, size in enumerate(sizes):
+        axis = Axis(size, kernel[index], strides[index], dilations[index])
+        if kind == "given":
+            axis = replace(axis, before=pads[index], after=pads[index + count])
+        elif kind != "valid":
+            total = max(0, (-(-size // axis.stride) - 1) * axis.stride + axis.extent - size)
+            small = total // 2 if kind == "upper" else total - total // 2
+            axis = replace(axis, before=small, after=total - small)
+        axes.append(_with_excess(axis) if node.integer("ceil_mode", 0) else axis)
+    if min(axis.count for axis in axes) < 1:
+        extents, borders = [axis.extent for axis in axes], [(axis.before, axis.after) for axis in axes]
+        raise node.error(f"a window of {extents} does not fit into {list(sizes)} with pads {borders}")
+    return tuple(axes)
 
 
-def _ceiling(node: ForeignNode, window: Window, size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns to add behind, so that a last window that reaches beyond the padding counts.
+def _with_excess(axis: Axis) -> Axis:
+    """With what a last window needs that reaches beyond the padding.
 
-    A window that begins behind the input and the padding before it does not.
+    A window that begins behind the input and the padding before it does not count.
     """
-    excess = [0, 0]
-    if node.integer("ceil_mode", 0):
-        for axis in (0, 1):
-            padded = size[axis] + window.pads[axis] + window.pads[axis + 2]
-            missing = -(padded - window.extent[axis]) % window.strides[axis]
-            begin = (padded - window.extent[axis] + missing) // window.strides[axis] * window.strides[axis]
-            if missing and begin < size[axis] + window.pads[axis]:
-                excess[axis] = missing
-    return excess[0], excess[1]
+    padded = axis.before + axis.size + axis.after
+    missing = -(padded - axis.extent) % axis.stride
+    begin = (padded - axis.extent + missing) // axis.stride * axis.stride
+    return replace(axis, excess=missing) if missing and begin < axis.size + axis.before else axis
+
+
+def window_of(rows: Axis, columns: Axis) -> Window:
+    """The window over two axes, without the excess."""
+    return Window(
+        (rows.kernel, columns.kernel),
+        (rows.stride, columns.stride),
+        (rows.before, columns.before, rows.after, columns.after),
+        (rows.dilation, columns.dilation),
+    )
 
 
 class Geometry(TypedDict):
@@ -142,14 +171,14 @@ class Geometry(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class OnnxConvolution:
-    """A `Conv` node: x with channels last, w as in the file but with two spatial axes, b, and the geometry."""
+    """A `Conv` node: x with channels last, w as in the file but with two spatial axes at least, b, and the windows."""
 
     node: ForeignNode
     x: Value
     w: Value
     b: Value | None
     groups: int
-    geometry: Geometry
+    axes: tuple[Axis, ...]
     rank: int
 
     @property
@@ -161,6 +190,20 @@ class OnnxConvolution:
         """The weights with the axes [OC, IC, KH, KW] in another order."""
         return permuted(self.node, g, self.w, order)
 
+    def bordered(self, g: GraphBuilder) -> tuple[Value, Geometry]:
+        """x and the geometry of a two-dimensional window; as a border of x where padding is more than a window."""
+        from luciole.ops.pad import Pad
+
+        window = window_of(*self.axes[-2:])
+        x, pads = self.x, window.pads
+        if pads[0] >= window.extent[0] or pads[1] >= window.extent[1]:
+            x = g.add(
+                Pad(x, (0, *pads[:2], 0), (0, *pads[2:], 0), location=self.node.location), f"{self.node.name}/border"
+            )
+            pads = (0, 0, 0, 0)
+        location = self.node.location
+        return x, Geometry(strides=window.strides, pads=pads, dilations=window.dilations, location=location)
+
     def finish(self, g: GraphBuilder, y: Value) -> Value:
         """The result with channels first."""
         return channels_first(self.node, g, y, self.rank)
@@ -168,42 +211,43 @@ class OnnxConvolution:
 
 def onnx_convolution(node: ForeignNode, g: GraphBuilder) -> OnnxConvolution:
     """What a `Conv` node says. Raises `CompileError` where it contradicts itself."""
-    from luciole.ops.pad import Pad
-
     operand, w, b = node.input(0), node.input(1), node.optional(2)
     rank, groups = operand.type.rank, node.positive("group", 1)
     x = channels_last(node, g, operand)
-    channels = x.type.shape[3]
+    channels = x.type.shape[-1]
     if w.type.rank != rank:
         raise node.error(f"Conv of {operand.type} with weights {w.type}")
     if w.type.shape[1] * groups != channels or w.type.shape[0] % groups:
         raise node.error(f"Conv of {channels} channels in {groups} groups with weights {w.type}")
     if node.integers("kernel_shape", w.type.shape[2:]) != w.type.shape[2:]:
         raise node.error(f"kernel_shape {list(node.integers('kernel_shape'))} of Conv with weights {w.type}")
-    window, _ = onnx_window(node, operand, x, w.type.shape[2:])
-    pads = window.pads
-    if pads[0] >= window.extent[0] or pads[1] >= window.extent[1]:  # more than conv2d takes: windows see no input
-        x = g.add(Pad(x, (0, *pads[:2], 0), (0, *pads[2:], 0), location=node.location), f"{node.name}/border")
-        pads = (0, 0, 0, 0)
+    axes = onnx_axes(node, operand, w.type.shape[2:])
     if rank == 3:
+        axes = (Axis(1, 1), *axes)
         w = reshaped(node, g, w, (*w.type.shape[:2], 1, w.type.shape[2]))
-    geometry = Geometry(strides=window.strides, pads=pads, dilations=window.dilations, location=node.location)
-    return OnnxConvolution(node, x, w, b, groups, geometry, rank)
+    return OnnxConvolution(node, x, w, b, groups, axes, rank)
 
 
-def grouped(conv: OnnxConvolution, g: GraphBuilder) -> Iterator[tuple[Value, Value, Value | None]]:
-    """The slices of x, and the constant weights and biases, of each group; weights as `conv2d` takes them."""
+def grouped(conv: OnnxConvolution, g: GraphBuilder) -> Iterator[OnnxConvolution]:
+    """A convolution of each group, of a slice of the channels of x, with constant weights and biases."""
     node = conv.node
     if conv.groups > _MAXIMUM_GROUPS:
         raise node.unsupported(f"Conv of {conv.groups} groups", help=f"up to {_MAXIMUM_GROUPS}, or one channel each")
     if conv.w.data is None or (conv.b is not None and conv.b.data is None):
         raise node.unsupported("Conv of several groups with weights that are computed at run time")
     channels, count = conv.group_channels, conv.w.type.shape[0] // conv.groups
-    ohwi = conv.w.data.transpose(0, 2, 3, 1)
     for group in range(conv.groups):
-        begin, size = (0, 0, 0, group * channels), (*conv.x.type.shape[:3], channels)
         part = slice(group * count, (group + 1) * count)
-        x = g.add(Slice(conv.x, begin, size, location=node.location), f"{node.name}/group{group}")
-        w = g.constant(np.ascontiguousarray(ohwi[part]), name=conv.w.name)
+        x = channel_slice(node, g, conv.x, group * channels, channels)
+        w = g.constant(np.ascontiguousarray(conv.w.data[part]), name=conv.w.name)
         b = None if conv.b is None or conv.b.data is None else g.constant(conv.b.data[part].copy(), name=conv.b.name)
-        yield x, w, b
+        yield replace(conv, x=x, w=w, b=b, groups=1)
+
+
+def channel_slice(node: ForeignNode, g: GraphBuilder, x: Value, begin: int, size: int) -> Value:
+    """Some of the channels of x, which are its last axis."""
+    *outer, channels = x.type.shape
+    if (begin, size) == (0, channels):
+        return x
+    where = (*(0 for _ in outer), begin)
+    return g.add(Slice(x, where, (*outer, size), location=node.location), f"{node.name}/channels{begin}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Constant, Expr, Operand
 from luciole.ops import common
+from luciole.ops.gather import taken
 from luciole.ops.tflite_options import axis_of
+
+#: A border that repeats elements has a table of positions, which this bounds.
+_MAXIMUM_BORDER = 1 << 12
 
 
 @operator("pad")
@@ -136,24 +140,78 @@ def _import_constant_pad(node: ForeignNode, g: GraphBuilder) -> Value:
     return _import_pad(node, g, value)
 
 
+def _mirrored(position: int, size: int, *, twice: bool) -> int:
+    """Where a position outside of 0..size is mirrored to; the first and last element are seen `twice` or once."""
+    period = 2 * size if twice else max(1, 2 * (size - 1))
+    folded = position % period
+    return folded if folded < size else period - folded - (1 if twice else 0)
+
+
+#: Where an element beside an axis comes from, by the way of padding; ONNX's names and TFLite's.
+_SOURCES: dict[str, Callable[[int, int], int]] = {
+    "edge": lambda position, size: min(max(position, 0), size - 1),
+    "reflect": lambda position, size: _mirrored(position, size, twice=False),
+    "symmetric": lambda position, size: _mirrored(position, size, twice=True),
+    "wrap": lambda position, size: position % size,
+}
+
+
+def _repeated(node: ForeignNode, g: GraphBuilder, mode: str, before: Sequence[int], after: Sequence[int]) -> Value:
+    """The operand with borders of its own elements, one axis after the other."""
+    x = node.input(0)
+    for axis, size in enumerate(x.type.shape):
+        if before[axis] or after[axis]:
+            positions = [_SOURCES[mode](place, size) for place in range(-before[axis], size + after[axis])]
+            x = taken(node, g, x, axis, positions)
+    return x
+
+
+@tflite("MIRROR_PAD")
+def _import_mirror_pad(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are x and a constant of a pair of widths for each axis; the border is mirrored."""
+    x, widths = node.input(0), node.constant_integers(1)
+    mode = node.choice("mode", {"REFLECT": "reflect", "SYMMETRIC": "symmetric"}, "REFLECT")
+    before, after = widths[::2], widths[1::2]
+    limits = [size - (mode == "reflect") for size in x.type.shape]
+    if len(widths) != 2 * x.type.rank or min(widths, default=0) < 0:
+        raise node.error(f"MIRROR_PAD of {x.type} by {list(widths)}")
+    if any(max(pair) > limit for *pair, limit in zip(before, after, limits, strict=True)):
+        raise node.error(f"MIRROR_PAD of {x.type} by {list(widths)}, more than there is to mirror")
+    return _repeated(node, g, mode, before, after)
+
+
 @onnx("Pad")
 def _import_onnx_pad(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Operands are x, all widths before and then all after, and perhaps the number and the axes that widths are of."""
-    node.choice("mode", {"constant": "constant"}, "constant")
+    """Operands are x, all widths before and then all after, and perhaps the number and the axes that widths are of.
+
+    Negative widths take elements away.
+    """
+    mode = node.choice("mode", {name: name for name in ("constant", "reflect", "edge", "wrap")}, "constant")
     x, widths = node.input(0), node.constant_integers(1)
     rank = x.type.rank
     given = node.constant_integers(3) if node.optional(3) is not None else tuple(range(rank))
     axes = tuple(axis_of(node, axis, rank) for axis in given)
     if len(set(axes)) != len(axes) or len(widths) != 2 * len(axes):
         raise node.error(f"Pad of axes {list(axes)} of {x.type} by {len(widths)} widths")
-    if min(widths, default=0) < 0:
-        raise node.unsupported("Pad by negative widths is not supported", help="use Slice")
-    fill = node.constant(2) if node.optional(2) is not None else np.zeros((), np.float32)
-    if fill.size != 1 or not np.isfinite(fill.item()):
-        raise node.unsupported("Pad by anything but one finite number is not supported")
     before, after = [0] * rank, [0] * rank
     for position, axis in enumerate(axes):
         before[axis], after[axis] = widths[position], widths[len(axes) + position]
-    if math.prod(b + n + a for b, n, a in zip(before, x.type.shape, after, strict=True)) > MAXIMUM_ELEMENTS:
+    sizes = [b + n + a for b, n, a in zip(before, x.type.shape, after, strict=True)]
+    if min(sizes, default=1) < 1:
+        raise node.unsupported(f"Pad of {x.type} by {list(widths)} gives no elements", code="unsupported-empty")
+    if math.prod(sizes) > MAXIMUM_ELEMENTS or max(sizes, default=1) > MAXIMUM_ELEMENTS:
         raise node.unsupported(f"Pad of {x.type} gives too many elements", code="too-large")
-    return g.add(Pad(x, tuple(before), tuple(after), float(fill.item()), location=node.location), node.name)
+    if mode != "constant":
+        if max(widths, default=0) > _MAXIMUM_BORDER:
+            raise node.unsupported(f"Pad of {x.type} by {list(widths)}", help=f"up to {_MAXIMUM_BORDER}")
+        return _repeated(node, g, mode, before, after)
+    fill = node.constant(2) if node.optional(2) is not None else np.zeros((), np.float32)
+    if fill.size != 1 or not np.isfinite(fill.item()):
+        raise node.unsupported("Pad by anything but one finite number is not supported")
+    for axis, size in enumerate(x.type.shape):
+        first, last = max(0, -before[axis]), size - max(0, -after[axis])
+        if first >= last:
+            raise node.unsupported(f"Pad of {x.type} by {list(widths)} takes all of axis {axis}")
+        x = taken(node, g, x, axis, range(first, last))
+    first_border, last_border = (tuple(max(0, width) for width in side) for side in (before, after))
+    return g.add(Pad(x, first_border, last_border, float(fill.item()), location=node.location), node.name)

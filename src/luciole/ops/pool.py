@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
 from luciole.kernel.intrinsics import average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
-from luciole.ops.onnx_options import channels_first, channels_last, onnx_window
+from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, reshaped, window_of
 from luciole.ops.pad import Pad
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
@@ -35,11 +35,12 @@ class Pool(Operator):
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     activation: str = "none"
+    dilations: tuple[int, int] = (1, 1)
 
     @property
     def window(self) -> Window:
         """The window's geometry."""
-        return Window(self.size, self.strides, self.pads)
+        return Window(self.size, self.strides, self.pads, self.dilations)
 
     def infer(self) -> TensorType:
         x = self.x.type
@@ -66,7 +67,7 @@ class Pool(Operator):
 
     @property
     def _is_global(self) -> bool:
-        return self.size == self.x.type.shape[1:3] and not self.window.has_padding
+        return self.window.extent == self.size == self.x.type.shape[1:3] and not self.window.has_padding
 
     def taps(self, values: Array, fill: float) -> Array:
         """All windows as [N, OH, OW, KH * KW, C], outside the input `fill`."""
@@ -109,7 +110,7 @@ class Pool(Operator):
             if isinstance(count, Expr):
                 count = k.define("count", count)
             with k.loop("c", channels) as c:
-                yield Pixel(n, oh, ow, c, row, column, bounds[0], bounds[1], count)
+                yield Pixel(n, oh, ow, c, row, column, bounds[0], bounds[1], count, window.dilations)
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,13 @@ class Pixel:
     rows: tuple[Operand, Operand]
     columns: tuple[Operand, Operand]
     count: Operand
+    dilations: tuple[int, int]
 
     @contextmanager
     def tap_loops(self, k: LoopBuilder) -> Iterator[tuple[Expr, Expr, Expr, Expr]]:
         """Loops over the taps inside x, with the indices of each."""
         with k.loop("kh", *self.rows) as kh, k.loop("kw", *self.columns) as kw:
-            yield self.n, self.row + kh, self.column + kw, self.c
+            yield self.n, self.row + kh * self.dilations[0], self.column + kw * self.dilations[1], self.c
 
 
 def _count(bounds: list[tuple[Operand, Operand]]) -> Operand:
@@ -176,6 +178,7 @@ class AveragePool2d(Pool):
         yield cls(s.i8(2, 5, 5, 3, zero=-128), (3, 3), pads=(1, 1, 1, 1))
         yield cls(s.i8(1, 6, 4, 2, zero=20), (2, 2), strides=(2, 2), activation="relu6")
         yield cls(s.i8(1, 7, 3, 5, zero=127), (7, 3))
+        yield cls(s.f32(1, 6, 5, 2), (3, 2), pads=(2, 0, 2, 1), dilations=(2, 3))
 
 
 @operator("max_pool2d")
@@ -208,6 +211,7 @@ class MaxPool2d(Pool):
         yield cls(s.i8(1, 6, 5, 3, zero=5), (3, 3), strides=(1, 2), pads=(1, 1, 1, 1))
         yield cls(s.i8(2, 4, 4, 2, zero=-128), (2, 2), strides=(2, 2), activation="relu_n1_to_1")
         yield cls(s.i8(1, 3, 1, 4), (3, 1))
+        yield cls(s.i8(1, 6, 5, 2), (3, 2), pads=(2, 0, 2, 1), strides=(1, 2), dilations=(2, 3))
 
 
 def _import_pool(node: ForeignNode, g: GraphBuilder, kind: type[Pool]) -> Value:
@@ -237,7 +241,7 @@ def _import_max_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("MaxPool")
 def _import_onnx_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Channels first, one or two spatial dimensions. The second result, the positions, is not supported."""
+    """Channels first, one to three spatial dimensions. The second result, the positions, is not supported."""
     if any(node.output_names[1:]):
         raise node.unsupported("MaxPool with indices as a second result is not supported")
     if node.integer("storage_order", 0):
@@ -247,31 +251,53 @@ def _import_onnx_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("AveragePool")
 def _import_onnx_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Channels first, one or two spatial dimensions. Where padding counts, it is added as a border before."""
+    """Channels first, one to three spatial dimensions. Where padding counts, it is added as a border before."""
     return _import_onnx_pool(node, g, AveragePool2d)
 
 
 def _import_onnx_pool(node: ForeignNode, g: GraphBuilder, kind: type[Pool]) -> Value:
     operand = node.input(0)
     x = channels_last(node, g, operand)
-    taps, excess = onnx_window(node, operand, x, node.integers("kernel_shape"))
-    if taps.dilations != (1, 1):
-        raise node.unsupported(f"{node.kind} with dilations {list(taps.dilations)} is not supported")
-    pads = taps.pads
-    if kind is AveragePool2d and node.integer("count_include_pad", 0) and any(pads):
-        if any(excess):
-            raise node.unsupported("AveragePool with ceil_mode and count_include_pad beyond the padding")
-        x = g.add(Pad(x, (0, *pads[:2], 0), (0, *pads[2:], 0), location=node.location), f"{node.name}/border")
-        pads = (0, 0, 0, 0)
-    pads = (pads[0], pads[1], pads[2] + excess[0], pads[3] + excess[1])
-    y = g.add(kind(x, taps.kernel, strides=taps.strides, pads=pads, location=node.location), f"{node.name}/nhwc")
-    return channels_first(node, g, y, operand.type.rank)
+    axes = onnx_axes(node, operand, node.integers("kernel_shape"))
+    if kind is AveragePool2d and node.integer("count_include_pad", 0) and any(a.before or a.after for a in axes):
+        ones = (0,) * (x.type.rank - 1 - len(axes))
+        before, after = (*ones, *(a.before for a in axes), 0), (*ones, *(a.after for a in axes), 0)
+        x = g.add(Pad(x, before, after, location=node.location), f"{node.name}/border")
+        axes = tuple(replace(axis, size=axis.before + axis.size + axis.after, before=0, after=0) for axis in axes)
+    return channels_first(node, g, pooled(node, g, kind, x, axes), operand.type.rank)
+
+
+def pooled(node: ForeignNode, g: GraphBuilder, kind: type[Pool], x: Value, axes: tuple[Axis, ...]) -> Value:
+    """A pool of a tensor with channels last along its one to three spatial axes.
+
+    Of three, rows and columns come first, and their results are pooled along the depth: the number of taps inside x is
+    the product of those along each axis, so the averages are the same.
+    """
+    if len(axes) == 3:
+        batch, depth, *plane, channels = x.type.shape
+        y = pooled(node, g, kind, reshaped(node, g, x, (batch * depth, *plane, channels)), axes[1:])
+        _, height, width, _ = y.type.shape
+        columns = reshaped(node, g, y, (batch, depth, height * width, channels))
+        y = pooled(node, g, kind, columns, (axes[0], Axis(height * width, 1)))
+        return reshaped(node, g, y, (batch, axes[0].count, height, width, channels))
+    rows, columns_axis = axes if len(axes) == 2 else (Axis(1, 1), axes[0])
+    window = window_of(rows, columns_axis)
+    pads = (*window.pads[:2], window.pads[2] + rows.excess, window.pads[3] + columns_axis.excess)
+    op = kind(
+        x,
+        window.kernel,
+        strides=window.strides,
+        pads=pads,
+        dilations=window.dilations,
+        location=node.location,
+    )
+    return g.add(op, f"{node.name}/last")
 
 
 @onnx("GlobalMaxPool")
 def _import_global_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """The maximum over all spatial dimensions, one or two."""
+    """The maximum over all spatial dimensions, one to three."""
     operand = node.input(0)
     x = channels_last(node, g, operand)
-    size = (x.type.shape[1], x.type.shape[2])
-    return channels_first(node, g, g.add(MaxPool2d(x, size, location=node.location)), operand.type.rank)
+    axes = tuple(Axis(size, size) for size in operand.type.shape[2:])
+    return channels_first(node, g, pooled(node, g, MaxPool2d, x, axes), operand.type.rank)

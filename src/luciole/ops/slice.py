@@ -165,20 +165,3 @@ def _import_onnx_split(node: ForeignNode, g: GraphBuilder) -> tuple[Value, ...]:
         results.append(g.add(_slice_of(node, x, ranges), name))
         begin += length
     return tuple(results)
-
-
-@onnx("Gather")
-def _import_onnx_gather(node: ForeignNode, g: GraphBuilder) -> Value:
-    """One constant index along `axis`, which a scalar index drops."""
-    x, indices = node.input(0), node.constant_integers(1)
-    if len(indices) != 1:
-        raise node.unsupported("Gather of several elements is supported at compile time only")
-    axis = axis_of(node, node.integer("axis", 0), x.type.rank)
-    size = x.type.shape[axis]
-    if not -size <= indices[0] < size:
-        raise node.error(f"Gather takes element {indices[0]} along axis {axis} of {x.type}")
-    ranges = [range(n) for n in x.type.shape]
-    ranges[axis] = range(indices[0] % size, indices[0] % size + 1)
-    y = g.add(_slice_of(node, x, ranges), f"{node.name}/slice")
-    shape = (*x.type.shape[:axis], *node.input(1).type.shape, *x.type.shape[axis + 1 :])
-    return g.add(Reshape(y, shape, location=node.location), node.name)

@@ -18,59 +18,9 @@ from luciole.graph.foreign import tflite
 from luciole.graph.interpret import run_graph
 from luciole.importers.tflite.build import load_tflite
 from support.oracle import require_oracle, run_tflite_micro
+from support.tflite_moving import MOVING_CASES
+from support.tflite_specs import GENERATOR, bias, convolution, float_constant, floats, image, integers, unary, weights
 from support.tflite_writer import ModelSpec, OperatorSpec, SubgraphSpec, TensorSpec, single_operator, write_model
-
-GENERATOR = np.random.default_rng(20)
-
-
-def image(*shape: int, scale: float = 0.05, zero: int = -3, name: str = "x") -> TensorSpec:
-    """An int8 activation."""
-    return TensorSpec(name, shape, "i8", (scale,), (zero,))
-
-
-def floats(*shape: int, name: str = "x") -> TensorSpec:
-    """A float activation."""
-    return TensorSpec(name, shape, "f32")
-
-
-def float_constant(*shape: int, name: str = "w") -> TensorSpec:
-    """A float constant."""
-    return TensorSpec(name, shape, "f32", data=GENERATOR.normal(0, 1, shape).astype(np.float32))
-
-
-def weights(*shape: int, axis: int | None = 0, name: str = "w") -> TensorSpec:
-    """Symmetric int8 weights, with scales along `axis` or one for all."""
-    data = GENERATOR.integers(-127, 128, shape).astype(np.int8)
-    count = 1 if axis is None else shape[axis]
-    scales = tuple(float(s) for s in np.float32(GENERATOR.uniform(0.005, 0.02, count)))
-    return TensorSpec(name, shape, "i8", scales, (0,) * count, axis or 0, data)
-
-
-def bias(x: TensorSpec, w: TensorSpec, channels: int) -> TensorSpec:
-    """An int32 bias in the unit of the products of x and w."""
-    scales = tuple(float(np.float32(x.scales[0]) * np.float32(s)) for s in w.scales)
-    data = GENERATOR.integers(-3000, 3000, channels).astype(np.int32)
-    return TensorSpec("b", (channels,), "i32", scales, (0,) * len(scales), 0, data)
-
-
-def integers(*values: int, name: str = "i", shape: tuple[int, ...] | None = None, dtype: str = "i32") -> TensorSpec:
-    """A constant of integers: axes, shapes."""
-    data = np.array(values, np.int64 if dtype == "i64" else np.int32)
-    return TensorSpec(name, (len(values),) if shape is None else shape, dtype, data=data)
-
-
-def convolution(code: str, w: TensorSpec, y: tuple[int, ...], channels: int, **options: Any) -> ModelSpec:
-    """A quantized convolution over an image of 9x8."""
-    depth = w.shape[3] if code == "CONV_2D" and w.shape else channels // options.get("depth_multiplier", 1)
-    x = image(1, 9, 8, depth, zero=-11)
-    options = {"stride_w": 1, "stride_h": 1, "padding": "SAME"} | options
-    return single_operator(code, [x, w, bias(x, w, channels)], [image(*y, scale=0.06, zero=4, name="y")], options)
-
-
-def unary(code: str, x: TensorSpec, y: TensorSpec, *constants: TensorSpec, **options: Any) -> ModelSpec:
-    """A model of one operator on one activation."""
-    return single_operator(code, [x, *constants], [y], options)
-
 
 CONVOLUTION_CASES: dict[str, ModelSpec] = {
     "same": convolution("CONV_2D", weights(4, 3, 2, 3), (1, 9, 8, 4), 4),
@@ -338,6 +288,7 @@ CASES: dict[str, Mapping[str, ModelSpec]] = {
     },
     "SPLIT": split(),
     "SPLIT_V": split_by_sizes(),
+    **MOVING_CASES,
 }
 
 
@@ -383,7 +334,17 @@ def test_imported_operators_compute_what_tflite_micro_computes(kind: str, case: 
 
 
 def test_every_rule_has_cases() -> None:
-    assert set(CASES) == set(tflite.kinds)
+    assert {*CASES, *WITHOUT_ORACLE} == set(tflite.kinds)
+
+
+#: TensorFlow Lite Micro has no kernel for these.
+WITHOUT_ORACLE = {"TILE"}
+
+
+def test_tile_repeats() -> None:
+    spec = unary("TILE", floats(2, 3), floats(4, 9, name="y"), integers(2, 3))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(interpret(load_tflite(write_model(spec), "one.tflite"), [x])[0], np.tile(x, (2, 3)))
 
 
 def test_names_and_quantization_are_those_of_the_file() -> None:

@@ -33,8 +33,11 @@ from luciole.ops.catalog import load_operators
 _MAXIMUM_PROBLEMS, _MAXIMUM_KINDS, _MAXIMUM_NAMES = 20, 20, 3
 
 #: Kinds that only move elements, whatever those are; all others compute with floats.
-_MOVING: tuple[str, ...] = ("Cast", "Concat", "Dropout", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split")
-_MOVING += ("Squeeze", "Transpose", "Unsqueeze")
+_MOVING = {
+    *("Cast", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND"),
+    *("Identity", "Pad", "Reshape", "ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Slice"),
+    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
 
 
 def load_onnx(data: bytes, file: str, folder: Path | None = None, dims: Mapping[str, int] | None = None) -> Graph:

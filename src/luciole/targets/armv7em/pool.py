@@ -87,6 +87,8 @@ class AveragePoolHalves(_Pool):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, AveragePool2d)
+        if op.dilations != (1, 1):
+            return "the window is dilated"
         return _problem(op.x.type.shape[3], op.size[0] * op.size[1])
 
     def cost(self, op: Operator, target: Target) -> Cost:

@@ -1,0 +1,57 @@
+"""Models of one TFLite operator that moves elements, or puts them together again after a convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.tflite_specs import bias, float_constant, floats, image, integers, unary, weights
+from support.tflite_writer import ModelSpec, TensorSpec, single_operator
+
+
+def _transposed(
+    shape: tuple[int, ...], kernel: tuple[int, int], y: tuple[int, int], *, is_float: bool = False, **options: Any
+) -> ModelSpec:
+    """A transposed convolution to five channels."""
+    sizes = (5, *kernel, shape[3])
+    to = (shape[0], *y, 5)
+    options = {"stride_w": 1, "stride_h": 1, "padding": "SAME"} | options
+    x = floats(*shape) if is_float else image(*shape, zero=-11)
+    w = float_constant(*sizes) if is_float else weights(*sizes)
+    b = float_constant(5, name="b") if is_float else bias(x, w, 5)
+    result = floats(*to, name="y") if is_float else image(*to, scale=0.06, zero=4, name="y")
+    return single_operator("TRANSPOSE_CONV", [integers(*to), w, x, b], [result], options)
+
+
+def _mirrored(x: TensorSpec, y: TensorSpec, *widths: int, mode: int) -> ModelSpec:
+    pairs = integers(*widths, shape=(len(widths) // 2, 2))
+    return single_operator("MIRROR_PAD", [x, pairs], [y], {"mode": mode})
+
+
+MOVING_CASES: dict[str, dict[str, ModelSpec]] = {
+    "TRANSPOSE_CONV": {
+        "same-stride-2": _transposed((1, 4, 5, 3), (3, 3), (8, 10), stride_w=2, stride_h=2),
+        "same-stride-2-of-4": _transposed((1, 4, 3, 2), (4, 4), (8, 6), stride_w=2, stride_h=2),
+        "valid-stride-3x2": _transposed((1, 3, 4, 2), (2, 3), (9, 10), stride_w=2, stride_h=3, padding="VALID"),
+        "valid": _transposed((1, 3, 4, 2), (2, 3), (4, 6), padding="VALID"),
+        "float-same-stride-2": _transposed((1, 4, 5, 3), (3, 2), (8, 10), is_float=True, stride_w=2, stride_h=2),
+        "float-valid-odd": _transposed(
+            (2, 3, 3, 2), (5, 5), (9, 9), is_float=True, stride_w=2, stride_h=2, padding="VALID"
+        ),
+    },
+    "GATHER": {
+        "rows": unary("GATHER", image(5, 3), image(2, 2, 3, name="y"), integers(4, 0, 2, 2, shape=(2, 2)), axis=0),
+        "float-columns": unary("GATHER", floats(2, 5), floats(2, 1, name="y"), integers(3), axis=1),
+    },
+    "GATHER_ND": {
+        "elements": unary("GATHER_ND", floats(3, 4), floats(2, name="y"), integers(2, 1, 0, 3, shape=(2, 2))),
+        "rows": unary("GATHER_ND", image(3, 4), image(2, 4, name="y"), integers(2, 0, shape=(2, 1))),
+    },
+    "BROADCAST_TO": {
+        "rows": unary("BROADCAST_TO", image(1, 3, 1), image(2, 3, 4, name="y"), integers(2, 3, 4)),
+        "float-rank": unary("BROADCAST_TO", floats(3), floats(2, 3, name="y"), integers(2, 3)),
+    },
+    "MIRROR_PAD": {
+        "reflect": _mirrored(image(1, 4, 5, 2), image(1, 7, 9, 2, name="y"), 0, 0, 1, 2, 4, 0, 0, 0, mode=0),
+        "float-symmetric": _mirrored(floats(3, 4), floats(7, 6, name="y"), 3, 1, 0, 2, mode=1),
+    },
+}

@@ -34,6 +34,7 @@ from support.operator_samples import (
     dtypes_of,
     float_samples,
     integer_samples,
+    long_samples,
     one_of_each,
     samples,
 )
@@ -43,12 +44,17 @@ every_sample = pytest.mark.parametrize("sample", samples(), ids=lambda sample: s
 #: Operators that exist for one element type only.
 ONE_TYPE = {"quantize", "dequantize", "requantize", "fused"}
 #: Operators of floats alone.
-FLOAT_ONLY = {"clamp", "div"}
+FLOAT_ONLY = {"clamp"}
+#: Operators of truth values and integers alone.
+INTEGER_ONLY = {"and", "or", "xor", "not", "shift_left", "shift_right"}
 
 #: Support functions for floats that an object may need where there is no FPU (Run-time ABI for the Arm Architecture,
 #: section 4.1.2, and the same of gcc's libgcc for other cores).
 SOFT_FLOAT_PREFIXES = ("__aeabi_f", "__aeabi_i2f", "__aeabi_ui2f", "__adds", "__subs", "__muls", "__divs")
 SOFT_FLOAT_PREFIXES += ("__eqs", "__nes", "__lts", "__les", "__gts", "__ges", "__unords", "__float", "__fixs")
+SOFT_FLOAT_PREFIXES += ("__fixunss",)
+#: And those for numbers of 64 bits.
+LONG_PREFIXES = (*SOFT_FLOAT_PREFIXES, "__aeabi_l", "__aeabi_ul", "__divd", "__udivd", "__modd", "__umodd", "__muld")
 
 
 def kinds() -> list[str]:
@@ -59,7 +65,7 @@ def kinds() -> list[str]:
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if kind != "fused"])
 def test_an_operator_has_samples_of_the_types_it_takes(kind: str) -> None:
     wanted = {DType.F32, DType.I8} if kind not in ONE_TYPE - {"quantize", "dequantize"} else {DType.I8}
-    wanted -= {DType.I8} if kind in FLOAT_ONLY else set()
+    wanted -= {DType.I8} if kind in FLOAT_ONLY else {DType.F32, DType.I8} if kind in INTEGER_ONLY else set()
     assert wanted <= dtypes_of(kind)
     assert (OPERATORS[kind].__doc__ or "").startswith("y")
 
@@ -155,10 +161,10 @@ def test_c_agrees_with_numpy_and_with_machine_code(
 
 
 @cache
-def objects(target_name: str) -> tuple[bytes, bytes]:
-    """The kernels of all samples without floats, and of all with them, for a target."""
+def objects(target_name: str) -> tuple[bytes, ...]:
+    """The kernels of all samples without floats, of all with them, and of all with long numbers, for a target."""
     target = find_target(target_name)
-    return compile_samples(integer_samples(), target), compile_samples(float_samples(), target)
+    return tuple(compile_samples(chosen, target) for chosen in (integer_samples(), float_samples(), long_samples()))
 
 
 def emulate(machine: EmulatedMachine, number: int, sample: Sample) -> dict[str, Array]:
@@ -187,7 +193,7 @@ EMULATED = ("cortex-m0plus", "cortex-m4", "rv32imc")
 def test_emulated_cores_agree_with_numpy(target: str) -> None:
     pytest.importorskip("unicorn", reason="unicorn is not installed")
     core = find_core(find_target(target).emulated_core)
-    for data, chosen in zip(objects(target), (integer_samples(), float_samples()), strict=True):
+    for data, chosen in zip(objects(target), (integer_samples(), float_samples(), long_samples()), strict=True):
         machine = EmulatedMachine(data, core)
         for number, sample in enumerate(chosen):
             sample.check(emulate(machine, number, sample))
@@ -208,14 +214,18 @@ def writable_sections(data: bytes) -> list[str]:
 def test_kernels_compile_for_every_target_and_call_nothing(target: str) -> None:
     """All samples for the emulated cores, one of each operator and type for the others."""
     described = find_target(target)
-    integer, floating = (
+    integer, floating, long = (
         objects(target)
         if target in EMULATED
-        else (compile_samples(one_of_each(chosen), described) for chosen in (integer_samples(), float_samples()))
+        else (
+            compile_samples(one_of_each(chosen), described)
+            for chosen in (integer_samples(), float_samples(), long_samples())
+        )
     )
     assert undefined_symbols(integer) == set()
-    assert writable_sections(integer) == writable_sections(floating) == []
+    assert writable_sections(integer) == writable_sections(floating) == writable_sections(long) == []
     called = undefined_symbols(floating)
     if described.has("fpu") or described.triple.startswith("x86"):
         assert called == set()
     assert {name for name in called if not name.startswith(SOFT_FLOAT_PREFIXES)} == set()
+    assert {name for name in undefined_symbols(long) if not name.startswith(LONG_PREFIXES)} == set()

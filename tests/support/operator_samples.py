@@ -39,6 +39,12 @@ class Sample:
         types = [value.type for value in self.op.operands] + list(self.op.result_types())
         return any(type.dtype.is_float for type in types)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether numbers of 64 bits are among operands or results."""
+        types = [value.type for value in self.op.operands] + list(self.op.result_types())
+        return any(type.dtype.bits == 64 for type in types)
+
     @cached_property
     def expected(self) -> tuple[Array, ...]:
         """The results by the operator's meaning in numpy."""
@@ -117,13 +123,18 @@ def call_address(address: int, sample: Sample) -> dict[str, Array]:
 
 
 def integer_samples() -> tuple[Sample, ...]:
-    """Samples without floats."""
-    return tuple(sample for sample in samples() if not sample.is_float)
+    """Samples without floats and without numbers of 64 bits."""
+    return tuple(sample for sample in samples() if not sample.is_float and not sample.is_long)
 
 
 def float_samples() -> tuple[Sample, ...]:
-    """Samples with floats."""
-    return tuple(sample for sample in samples() if sample.is_float)
+    """Samples with floats and without numbers of 64 bits."""
+    return tuple(sample for sample in samples() if sample.is_float and not sample.is_long)
+
+
+def long_samples() -> tuple[Sample, ...]:
+    """Samples with numbers of 64 bits: cores of 32 bits need support functions to convert and to divide them."""
+    return tuple(sample for sample in samples() if sample.is_long)
 
 
 def one_of_each(chosen: tuple[Sample, ...]) -> tuple[Sample, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from luciole.emit.llvm_helpers import DIVISION, SQUARE_ROOT
+from luciole.emit.llvm_helpers import DIVISION, SQUARE_ROOT, UNSIGNED_DIVISION
 from luciole.emit.mve import print_vector_loop
 from luciole.errors import InternalError
 from luciole.ir.target import Target
@@ -361,11 +361,8 @@ class _Printer:
         """
         dtype, is_quotient = expr.dtype, expr.operation == "divide"
         of, sign = _TYPES[dtype], "s" if dtype.is_signed else "u"
-        if not self.target.has("divide") and dtype in (DType.I32, DType.INDEX):
-            self.use_helper(DIVISION)
-            quotient = self.operation(f"call i32 @luciole_divide(i32 {a}, i32 {b})")
-            product = "" if is_quotient else self.operation(f"mul i32 {quotient}, {b}")
-            return quotient if is_quotient else self.operation(f"sub i32 {a}, {product}")
+        if not self.target.has("divide") and dtype.bits <= 32:
+            return self.divide_by_loop(dtype, is_quotient, a, b)
         is_safe = isinstance(expr.b, Constant) and expr.b.value != -1
         if is_safe or not dtype.is_signed or dtype is DType.INDEX:
             return self.operation(f"{sign}{'div' if is_quotient else 'rem'} {of} {a}, {b}")
@@ -376,6 +373,20 @@ class _Printer:
             return result
         negated = self.operation(f"sub {of} 0, {a}")
         return self.operation(f"select i1 {negates}, {of} {negated}, {of} {result}")
+
+    def divide_by_loop(self, dtype: DType, is_quotient: bool, a: str, b: str) -> str:
+        """Quotient or remainder of numbers of up to 32 bits, through a function of our own."""
+        of, narrow = _TYPES[dtype], dtype.bits < 32
+        if narrow:
+            extend = "sext" if dtype.is_signed else "zext"
+            a, b = (self.operation(f"{extend} {of} {value} to i32") for value in (a, b))
+        self.use_helper(DIVISION if dtype.is_signed else UNSIGNED_DIVISION)
+        function = "luciole_divide" if dtype.is_signed else "luciole_divide_unsigned"
+        result = self.operation(f"call i32 @{function}(i32 {a}, i32 {b})")
+        if not is_quotient:
+            product = self.operation(f"mul i32 {result}, {b}")
+            result = self.operation(f"sub i32 {a}, {product}")
+        return self.operation(f"trunc i32 {result} to {of}") if narrow else result
 
     def compare(self, expr: Compare) -> str:
         a, b, dtype = self.expr(expr.a), self.expr(expr.b), expr.a.dtype

@@ -37,6 +37,34 @@ end:
 }
 """
 
+#: The same for unsigned numbers, whose rest may leave 32 bits: then the divisor fits surely.
+UNSIGNED_DIVISION = """
+define internal i32 @luciole_divide_unsigned(i32 %a, i32 %b) noinline nounwind "no-builtins" {
+  br label %step
+step:
+  %bit = phi i32 [ 31, %0 ], [ %next, %step ]
+  %rest = phi i32 [ 0, %0 ], [ %rest.new, %step ]
+  %quotient = phi i32 [ 0, %0 ], [ %quotient.new, %step ]
+  %carries = icmp slt i32 %rest, 0
+  %rest.up = shl i32 %rest, 1
+  %digit.far = lshr i32 %a, %bit
+  %digit = and i32 %digit.far, 1
+  %rest.full = or i32 %rest.up, %digit
+  %reaches = icmp uge i32 %rest.full, %b
+  %fits = or i1 %carries, %reaches
+  %less = sub i32 %rest.full, %b
+  %rest.new = select i1 %fits, i32 %less, i32 %rest.full
+  %quotient.up = shl i32 %quotient, 1
+  %one = zext i1 %fits to i32
+  %quotient.new = or i32 %quotient.up, %one
+  %next = add i32 %bit, -1
+  %done = icmp eq i32 %bit, 0
+  br i1 %done, label %end, label %step
+end:
+  ret i32 %quotient.new
+}
+"""
+
 #: The square root, correctly rounded, for cores without an FPU: 25 bits, one at a time, the last one to round. The
 #: number is mantissa * 2**(exponent - 150) with an even exponent, so that the mantissa's root is the number's.
 SQUARE_ROOT = """

@@ -36,6 +36,21 @@ class Samples:
         """An integer activation."""
         return self._activation(self.random.integers(low, high, shape).astype(np.int32))
 
+    def numbers(self, dtype: DType, *shape: int) -> Value:
+        """An activation of any element type without quantization; integers over their whole range, both ends included
+        where there is room.
+        """
+        if dtype.is_float:
+            return self.f32(*shape, low=-4.0, high=4.0)
+        low, high = (0, 1) if dtype is DType.BOOL else dtype.limits
+        data = self.random.integers(low, high, shape, np.uint64 if low == 0 else np.int64, endpoint=True)
+        data.reshape(-1)[: min(2, data.size)] = (low, high)[: min(2, data.size)]
+        return self.array(data.astype(dtype.numpy))
+
+    def array(self, data: Array) -> Value:
+        """An activation of given data."""
+        return self._activation(data)
+
     def f32_weights(self, *shape: int) -> Value:
         """A float constant."""
         return self.constant(self.random.normal(0, 0.5, shape).astype(np.float32))

@@ -19,9 +19,10 @@ from luciole.ir.arithmetic import Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel import elementary
-from luciole.kernel.core import Expr, clamp, maximum, minimum, select
+from luciole.kernel.core import Expr, select
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.ops import common
+from luciole.ops.comparison import Maximum, Minimum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,7 +79,7 @@ class UnaryOperator(Elementwise):
 
 @operator("relu")
 class Relu(UnaryOperator):
-    """y = max(x, 0); 0 for a NaN. int8: x is requantized and clamped at the zero point."""
+    """y = max(x, 0); NaN for a NaN. int8: x is requantized and clamped at the zero point."""
 
     rounding: Rounding = "tflite"
 
@@ -89,7 +90,7 @@ class Relu(UnaryOperator):
         return common.float_activation_array("relu", x)
 
     def float_element(self, x: Expr) -> Expr:
-        return maximum(x, 0.0)
+        return common.float_activation("relu", x)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
@@ -101,7 +102,7 @@ class Relu(UnaryOperator):
 
 @operator("relu6")
 class Relu6(UnaryOperator):
-    """y = min(max(x, 0), 6); 0 for a NaN. int8: a clamp; the result keeps the quantization of x."""
+    """y = min(max(x, 0), 6); NaN for a NaN. int8: a clamp; the result keeps the quantization of x."""
 
     def int8_table(self, source: Quant, target: Quant) -> Array:
         if target != source:
@@ -112,7 +113,7 @@ class Relu6(UnaryOperator):
         return common.float_activation_array("relu6", x)
 
     def float_element(self, x: Expr) -> Expr:
-        return clamp(x, 0.0, 6.0)
+        return common.float_activation("relu6", x)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
@@ -219,7 +220,7 @@ def _import_leaky_relu(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @operator("clamp")
 class Clamp(UnaryOperator):
-    """y = min(max(x, low), high); `low` for a NaN. f32 only; infinite limits do not limit."""
+    """y = min(max(x, low), high); NaN for a NaN. f32 only; infinite limits do not limit."""
 
     low: float
     high: float
@@ -232,19 +233,17 @@ class Clamp(UnaryOperator):
         return super().infer()
 
     def float_array(self, x: Array) -> Array:
-        low, high = np.float32(self.low), np.float32(self.high)
-        above = np.where(x > low, x, low)
-        return np.where(above < high, above, high)
+        return common.float_clamp_array(x, self.low, self.high)
 
     def float_element(self, x: Expr) -> Expr:
-        above = x if self.low == -np.inf else maximum(x, self.low)
-        return above if self.high == np.inf else minimum(above, self.high)
+        return common.float_clamp(x, self.low, self.high)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 30, low=-4, high=4), -1.25, 2.5)
         yield cls(s.f32(9, low=-4, high=4), -np.inf, 0.1)
-        yield cls(s.f32_values(np.inf, -np.inf, 1.0, 3e38), 0.5, np.inf)
+        yield cls(s.f32_values(np.inf, -np.inf, 1.0, 3e38, np.nan), 0.5, np.inf)
+        yield cls(s.f32_values(np.inf, -np.inf, np.nan, -0.0), -1.0, 0.5)
         yield cls(s.f32_values(0.0, 1.0, 2.0), 1.5, -1.5)
 
 
@@ -254,6 +253,11 @@ def _import_onnx_unary(node: ForeignNode, g: GraphBuilder, kind: type[UnaryOpera
 
 @onnx("Relu")
 def _import_onnx_relu(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Of plain integers the maximum with 0."""
+    x = node.input(0)
+    if x.type.dtype.is_integer and x.type.quant is None:
+        zero = g.constant(np.array(0, x.type.dtype.numpy))
+        return g.add(Maximum(x, zero, location=node.location), node.name)
     return _import_onnx_unary(node, g, Relu)
 
 
@@ -274,8 +278,13 @@ def _import_onnx_leaky_relu(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("Clip")
 def _import_onnx_clip(node: ForeignNode, g: GraphBuilder) -> Value:
-    """The second and third operand are constants of one number, either may be left out."""
+    """The second and third operand are one number each, either may be left out; of plain integers, or where a limit is
+    not known at compile time, the limits are a maximum and a minimum.
+    """
     x = node.input(0)
+    bounds = [value for index in (1, 2) if (value := node.optional(index)) is not None]
+    if x.type.dtype is not DType.F32 or any(value.data is None for value in bounds):
+        return _clipped(node, g, x)
     limits = []
     for index, default in ((1, -np.inf), (2, np.inf)):
         data = node.constant(index) if node.optional(index) is not None else np.array(default, np.float32)
@@ -288,3 +297,14 @@ def _import_onnx_clip(node: ForeignNode, g: GraphBuilder) -> Value:
     if low == 0.0 and high >= np.finfo(np.float32).max:
         return g.add(Relu(x, location=node.location), node.name)
     return g.add(Clamp(x, low, high, location=node.location), node.name)
+
+
+def _clipped(node: ForeignNode, g: GraphBuilder, x: Value) -> Value:
+    for index, kind in ((1, Maximum), (2, Minimum)):
+        limit = node.optional(index)
+        if limit is None:
+            continue
+        if limit.type.elements != 1:
+            raise node.error(f"operand {index} of Clip has {limit.type.elements} elements; it must have one")
+        x = g.add(kind(x, limit, location=node.location), node.name)
+    return x

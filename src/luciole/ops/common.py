@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,9 @@ from luciole.graph.core import Operator, Value
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Multiplier, Rounding
 from luciole.ir.quant import Quant
-from luciole.ir.types import Array, DType, Shape, TensorType
+from luciole.ir.types import Array, DType, Shape, TensorType, broadcast_shapes
 from luciole.kernel.builder import View
-from luciole.kernel.core import Constant, Expr, Operand, binary, clamp, maximum, minimum
+from luciole.kernel.core import Constant, Expr, Operand, binary, clamp, maximum, minimum, select
 from luciole.kernel.intrinsics import (
     high_multiply,
     requantize_single,
@@ -226,7 +227,7 @@ def output_clamp(op: Operator, activation: str) -> tuple[int, int]:
 def result_quant(op: Operator) -> Quant:
     """The quantization of an int8 result. Raises `CompileError` when there is none, or one per channel."""
     if op.quant is None or op.quant.is_per_channel:
-        raise op.error("an int8 result needs one scale and zero point")
+        raise op.error("an int8 result needs one scale and zero point", "unsupported-types")
     _check_zero_point(op, "the result", op.quant)
     return op.quant
 
@@ -239,7 +240,7 @@ def _check_zero_point(op: Operator, what: str, quant: Quant) -> None:
 def operand_quant(op: Operator, value: Value) -> Quant:
     """The per-tensor quantization of an operand. Raises `CompileError` when there is none."""
     if value.type.quant is None or value.type.quant.is_per_channel:
-        raise op.error(f"operand %{value.name} needs one scale and zero point")
+        raise op.error(f"operand %{value.name} needs one scale and zero point", "unsupported-types")
     _check_zero_point(op, f"operand %{value.name}", value.type.quant)
     return value.type.quant
 
@@ -295,24 +296,80 @@ def constant_of(op: Operator, value: Value, name: str) -> Array:
     return value.data
 
 
+#: The limits of the fused activations for floats; infinite ones do not limit.
+_FLOAT_LIMITS = {
+    "none": (-np.inf, np.inf),
+    "relu": (0.0, np.inf),
+    "relu6": (0.0, 6.0),
+    "relu_n1_to_1": (-1.0, 1.0),
+}
+
+
+def float_clamp(value: Expr, low: float, high: float) -> Expr:
+    """A float moved into low..high; infinite limits do not limit.
+
+    A NaN stays one, as in ONNX Runtime and NumPy: the limit is the first operand of `min` and `max`, which give the
+    second where either is a NaN.
+    """
+    above = value if low == -np.inf else maximum(low, value)
+    return above if high == np.inf else minimum(high, above)
+
+
+def float_clamp_array(values: Array, low: float, high: float) -> Array:
+    """`float_clamp` of an array, the same bits."""
+    above = values if low == -np.inf else np.where(np.float32(low) > values, np.float32(low), values)
+    return above if high == np.inf else np.where(np.float32(high) < above, np.float32(high), above)
+
+
 def float_activation(activation: str, value: Expr) -> Expr:
-    """A fused activation on a float element."""
-    if activation == "relu":
-        return maximum(value, 0.0)
-    if activation == "relu6":
-        return clamp(value, 0.0, 6.0)
-    if activation == "relu_n1_to_1":
-        return clamp(value, -1.0, 1.0)
-    return value
+    """A fused activation on a float element; a NaN stays one."""
+    return float_clamp(value, *_FLOAT_LIMITS[activation])
 
 
 def float_activation_array(activation: str, values: Array) -> Array:
     """A fused activation on a float array, the same bits as `float_activation`."""
-    low, high = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}[
-        activation
-    ]
-    result = values if low is None else np.where(values > low, values, np.float32(low))
-    return result if high is None else np.where(result < high, result, np.float32(high))
+    return float_clamp_array(values, *_FLOAT_LIMITS[activation])
+
+
+#: Integers that are just that.
+PLAIN_INTEGERS = (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64)
+
+
+def broadcast(op: Operator, *shapes: Shape) -> Shape:
+    """The numpy broadcast of operands' shapes. Raises `CompileError` when they do not broadcast."""
+    try:
+        return broadcast_shapes(*shapes)
+    except ValueError as problem:
+        raise op.error(str(problem)) from None
+
+
+def truncated_quotient(a: Array, b: Array) -> Array:
+    """The quotient of integers rounded toward zero; 0 where the divisor is 0."""
+    divisor = np.where(b == 0, b.dtype.type(1), b)
+    quotient, remainder = a // divisor, a % divisor
+    toward_zero = quotient + ((remainder != 0) & ((a < 0) != (divisor < 0))).astype(a.dtype)
+    return np.asarray(np.where(b == 0, a.dtype.type(0), toward_zero), a.dtype)
+
+
+def guarded_by(divisor: Expr, operation: Callable[[Expr], Expr]) -> Expr:
+    """`operation` of a divisor that may be 0: then 0, and nothing is divided."""
+    is_zero = divisor.eq(0)
+    return select(is_zero, 0, operation(select(is_zero, 1, divisor)))
+
+
+def is_nan(value: Expr) -> Expr:
+    """Whether a float is no number: then it is not equal to itself."""
+    return value.ne(value)
+
+
+def greater_or_nan(value: Expr, greatest: Expr) -> Expr:
+    """One step of a maximum of floats: the greater of two, and a NaN where either is one."""
+    return select(binary("or", value > greatest, is_nan(value)), value, greatest)
+
+
+def smaller_or_nan(value: Expr, smallest: Expr) -> Expr:
+    """One step of a minimum of floats: the smaller of two, and a NaN where either is one."""
+    return select(binary("or", value < smallest, is_nan(value)), value, smallest)
 
 
 def check_activation(op: Operator, activation: str) -> None:

@@ -1,4 +1,8 @@
-"""Addition, subtraction and multiplication, element by element."""
+"""Addition, subtraction, multiplication and division, element by element.
+
+Numbers with a quantization stand for reals: these are int8, and results are requantized. Integers without one are just
+integers: they wrap, as in NumPy and ONNX Runtime.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +18,68 @@ from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import ADDITION_LEFT_SHIFT, Multiplier, Rounding
 from luciole.ir.quant import Quant
-from luciole.ir.types import Array, DType, TensorType, broadcast_shapes
+from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Expr
 from luciole.ops import common
 from luciole.ops.common import Requantizer
-from luciole.ops.tflite_options import fused_activation
+from luciole.ops.tflite_options import fused_activation, require_scale
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BinaryOperator(Elementwise):
-    """Base of operators of two operands that broadcast, with a fused activation; f32 or i8."""
+    """Base of operators of two operands that broadcast: f32, quantized i8, or integers of any type that are no reals.
+
+    An activation may be fused, but not behind plain integers.
+    """
 
     a: Value
     b: Value
     activation: str = "none"
     rounding: Rounding = "tflite"
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the numbers stand for reals: then all three are int8 with a quantization."""
+        return any(quant is not None for quant in (self.a.type.quant, self.b.type.quant, self.quant))
+
     def infer(self) -> TensorType:
         a, b = self.a.type, self.b.type
-        if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.I8):
-            raise self.error("a and b must both be f32 or both i8", "unsupported-types")
+        dtypes = (DType.F32, DType.I8) if self.is_quantized else tuple(d for d in DType if d is not DType.BOOL)
+        if a.dtype is not b.dtype or a.dtype not in dtypes:
+            allowed = "f32 or both i8" if self.is_quantized else "f32 or both integers of one type"
+            raise self.error(f"a and b must both be {allowed}", "unsupported-types")
         common.check_activation(self, self.activation)
-        try:
-            shape = broadcast_shapes(a.shape, b.shape)
-        except ValueError as problem:
-            raise self.error(str(problem)) from None
-        return TensorType(a.dtype, shape, self.quant)
+        if self.activation != "none" and not self.is_quantized and a.dtype is not DType.F32:
+            raise self.error(f"integers without quantization have no activation {self.activation}")
+        return TensorType(a.dtype, common.broadcast(self, a.shape, b.shape), self.quant)
+
+    def compute(self, a: Array, b: Array) -> Array:
+        if self.is_quantized:
+            return self.compute_int8(a, b)
+        with np.errstate(all="ignore"):
+            result = np.asarray(self.plain_array(a, b), a.dtype)
+        return np.asarray(common.float_activation_array(self.activation, result), a.dtype)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        if self.is_quantized:
+            return self.int8_element(*operands)
+        return common.float_activation(self.activation, self.plain_element(*operands))
+
+    def plain_array(self, a: Array, b: Array) -> Array:
+        """The numpy meaning for floats and plain integers, without the activation."""
+        raise NotImplementedError
+
+    def plain_element(self, a: Expr, b: Expr) -> Expr:
+        """The kernel expression of `plain_array`."""
+        raise NotImplementedError
+
+    def compute_int8(self, a: Array, b: Array) -> Array:
+        """The numpy meaning for quantized numbers."""
+        raise NotImplementedError
+
+    def int8_element(self, a: Expr, b: Expr) -> Expr:
+        """The kernel expression of `compute_int8`."""
+        raise NotImplementedError
 
     def in_place_operands(self) -> tuple[str, ...]:
         shape = self.infer().shape
@@ -56,10 +96,7 @@ class BinaryOperator(Elementwise):
 
 
 def _add(op: BinaryOperator, sign: int, a: Array, b: Array) -> Array:
-    """The numpy meaning of addition (sign 1) and subtraction (-1)."""
-    if not common.is_int8(op.a):
-        total = a + b if sign > 0 else a - b
-        return np.asarray(common.float_activation_array(op.activation, total), np.float32)
+    """The numpy meaning of int8 addition (sign 1) and subtraction (-1)."""
     first, second, output = arithmetic.addition_multipliers(*(q.scale for q in op.quants()))
     left, right = (
         arithmetic.requantize(value << ADDITION_LEFT_SHIFT, *multiplier, op.rounding).astype(np.int64)
@@ -77,9 +114,7 @@ def _sum_requantizer(op: BinaryOperator, multiplier: Multiplier) -> Requantizer:
 
 
 def _add_element(op: BinaryOperator, sign: int, a: Expr, b: Expr) -> Expr:
-    """The kernel expression of addition (sign 1) and subtraction (-1)."""
-    if not common.is_int8(op.a):
-        return common.float_activation(op.activation, a + b if sign > 0 else a - b)
+    """The kernel expression of int8 addition (sign 1) and subtraction (-1)."""
     first, second, output = arithmetic.addition_multipliers(*(q.scale for q in op.quants()))
     left, right = (
         common.scaled_by(
@@ -102,11 +137,17 @@ class Add(BinaryOperator):
     `arithmetic.addition_multipliers`.
     """
 
-    def compute(self, a: Array, b: Array) -> Array:
+    def plain_array(self, a: Array, b: Array) -> Array:
+        return np.asarray(a + b)
+
+    def plain_element(self, a: Expr, b: Expr) -> Expr:
+        return a + b
+
+    def compute_int8(self, a: Array, b: Array) -> Array:
         return _add(self, 1, a, b)
 
-    def element(self, v: Views, *operands: Expr) -> Expr:
-        return _add_element(self, 1, *operands)
+    def int8_element(self, a: Expr, b: Expr) -> Expr:
+        return _add_element(self, 1, a, b)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
@@ -116,32 +157,44 @@ class Add(BinaryOperator):
         yield cls(s.i8(2, 3, 5, zero=127), s.i8(3, 1, scale=0.4), activation="relu", quant=s.quant(0.3, -128))
         yield cls(s.i8(6, scale=0.02), s.i8(1, 6, scale=0.02), activation="relu6", quant=s.quant(0.04, 5))
         yield cls(s.i8(40, scale=2.0), s.i8(40, zero=7), rounding="tflite-single", quant=s.quant(1.9, 1))
+        yield from (cls(s.numbers(dtype, 3, 5), s.numbers(dtype, 5)) for dtype in common.PLAIN_INTEGERS)
 
 
 @operator("sub")
 class Sub(BinaryOperator):
     """y = act(a - b), with numpy's broadcasting. int8: as `add`, with the difference."""
 
-    def compute(self, a: Array, b: Array) -> Array:
+    def plain_array(self, a: Array, b: Array) -> Array:
+        return np.asarray(a - b)
+
+    def plain_element(self, a: Expr, b: Expr) -> Expr:
+        return a - b
+
+    def compute_int8(self, a: Array, b: Array) -> Array:
         return _add(self, -1, a, b)
 
-    def element(self, v: Views, *operands: Expr) -> Expr:
-        return _add_element(self, -1, *operands)
+    def int8_element(self, a: Expr, b: Expr) -> Expr:
+        return _add_element(self, -1, a, b)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(3, 1, 4), s.f32(2, 1), activation="relu6")
         yield cls(s.i8(3, 7, zero=-4), s.i8(3, 7, scale=0.013, zero=127), quant=s.quant(0.06, -30))
         yield cls(s.i8(), s.i8(2, 2, zero=-128), quant=s.quant(0.2, 127))
+        yield from (cls(s.numbers(dtype, 3, 5), s.numbers(dtype, 3, 5)) for dtype in common.PLAIN_INTEGERS)
 
 
 @operator("mul")
 class Mul(BinaryOperator):
     """y = act(a * b), with numpy's broadcasting. int8: the product of both minus their zero points is requantized."""
 
-    def compute(self, a: Array, b: Array) -> Array:
-        if not common.is_int8(self.a):
-            return np.asarray(common.float_activation_array(self.activation, a * b), np.float32)
+    def plain_array(self, a: Array, b: Array) -> Array:
+        return np.asarray(a * b)
+
+    def plain_element(self, a: Expr, b: Expr) -> Expr:
+        return a * b
+
+    def compute_int8(self, a: Array, b: Array) -> Array:
         left, right = self.centered_arrays(a, b)
         return self._requantizer().compute(left * right).astype(np.int8)
 
@@ -152,10 +205,7 @@ class Mul(BinaryOperator):
         bound = common.reach(first) * common.reach(second)
         return Requantizer((multiplier,), output.zero_point, low, high, self.rounding, bound)
 
-    def element(self, v: Views, *operands: Expr) -> Expr:
-        a, b = operands
-        if not common.is_int8(self.a):
-            return common.float_activation(self.activation, a * b)
+    def int8_element(self, a: Expr, b: Expr) -> Expr:
         product = common.centered(self, self.a, a) * common.centered(self, self.b, b)
         return self._requantizer().emit_constant(product).cast(DType.I8)
 
@@ -165,9 +215,11 @@ class Mul(BinaryOperator):
         yield cls(s.i8(1, 5, 5, 2, zero=-128), s.i8(1, 1, 1, 2, zero=30), quant=s.quant(0.6, -10))
         yield cls(s.i8(4, 4, scale=0.5), s.i8(4, 4, scale=0.5, zero=127), activation="relu", quant=s.quant(20.0, -128))
         yield cls(s.i8(9, zero=5), s.i8(9, zero=-6), rounding="tflite-single", quant=s.quant(0.1, 2))
+        yield from (cls(s.numbers(dtype, 20), s.numbers(dtype, 1)) for dtype in common.PLAIN_INTEGERS)
 
 
 def _import_binary(node: ForeignNode, g: GraphBuilder, kind: type[BinaryOperator]) -> Value:
+    require_scale(node)
     op = kind(
         node.input(0),
         node.input(1),
@@ -195,25 +247,31 @@ def _import_mul(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @operator("div")
 class Div(BinaryOperator):
-    """y = act(a / b), with numpy's broadcasting; f32 only. Division by zero gives infinities and NaNs."""
+    """y = act(a / b), with numpy's broadcasting; f32 or plain integers.
+
+    Floats divided by zero give infinities and NaNs. The quotient of integers is rounded toward zero; divided by zero
+    they give 0, on every core.
+    """
 
     def infer(self) -> TensorType:
-        if self.a.type.dtype is not DType.F32:
-            raise self.error("a and b must both be f32", "unsupported-types")
+        if self.is_quantized:
+            raise self.error("quantized numbers are not divided", "unsupported-types")
         return super().infer()
 
-    def compute(self, a: Array, b: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.asarray(common.float_activation_array(self.activation, a / b), np.float32)
+    def plain_array(self, a: Array, b: Array) -> Array:
+        return np.asarray(a / b) if a.dtype.kind == "f" else common.truncated_quotient(a, b)
 
-    def element(self, v: Views, *operands: Expr) -> Expr:
-        a, b = operands
-        return common.float_activation(self.activation, a / b)
+    def plain_element(self, a: Expr, b: Expr) -> Expr:
+        return a / b if a.dtype.is_float else common.guarded_by(b, lambda divisor: a / divisor)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 3, 4, low=-8, high=8), s.f32(3, 1, low=0.25, high=4), activation="relu_n1_to_1")
         yield cls(s.f32_values(1.0, -1.0, 0.0, np.inf, 3e38), s.f32_values(0.0, -0.0, 0.0, np.inf, 1e-5))
+        for dtype in (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32):
+            yield cls(s.numbers(dtype, 40), s.numbers(dtype, 40))
+            divisors = s.random.integers(0, 4, 40).astype(dtype.numpy)
+            yield cls(s.numbers(dtype, 40), s.array(divisors - divisors.dtype.type(dtype.is_signed)))
 
 
 def _import_onnx_binary(node: ForeignNode, g: GraphBuilder, kind: type[BinaryOperator]) -> Value:
@@ -237,16 +295,18 @@ def _import_onnx_mul(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("Div")
 def _import_onnx_div(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Of floats; integers are divided at compile time only."""
     return _import_onnx_binary(node, g, Div)
 
 
-@onnx("Sum")
+@onnx("Sum", "Mean")
 def _import_onnx_sum(node: ForeignNode, g: GraphBuilder) -> Value:
-    """One operand after the other is added."""
+    """One operand after the other is added; a mean is divided by their number."""
     total = node.input(0)
     for index in range(1, len(node.inputs)):
         total = g.add(Add(total, node.input(index), location=node.location), node.name)
+    if node.kind == "Mean" and len(node.inputs) > 1:
+        count = g.constant(np.array(len(node.inputs), total.type.dtype.numpy))
+        total = g.add(Div(total, count, location=node.location), node.name)
     return total
 
 

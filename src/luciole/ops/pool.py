@@ -23,8 +23,6 @@ from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_a
 from luciole.ops.pad import Pad
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
-_LEAST_FLOAT = float(np.finfo(np.float32).min)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pool(Operator):
@@ -185,29 +183,31 @@ class AveragePool2d(Pool):
 class MaxPool2d(Pool):
     """y[n, oh, ow, c] = act(maximum over the taps inside x of x[n, oh*s - top + kh, ow*s - left + kw, c]).
 
-    For floats the maximum begins at the least finite number and passes over NaNs.
+    For floats the maximum begins at minus infinity, and is a NaN where a tap is one.
     """
 
     def compute(self, x: Array) -> Array:
         if common.is_int8(self.x):
             return self.clamped(self.taps(x, -128).max(axis=3))
-        taps = self.taps(x, _LEAST_FLOAT)
-        greatest = np.full_like(taps[:, :, :, 0], _LEAST_FLOAT)
-        for index in range(taps.shape[3]):
-            greatest = np.where(taps[:, :, :, index] > greatest, taps[:, :, :, index], greatest)
+        greatest = self.taps(x, -np.inf).max(axis=3)
         return common.float_activation_array(self.activation, greatest).astype(np.float32)
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
-        least = Constant(-128, DType.I32) if common.is_int8(self.x) else Constant(_LEAST_FLOAT, DType.F32)
+        is_int8 = common.is_int8(self.x)
+        least = Constant(-128, DType.I32) if is_int8 else Constant(-np.inf, DType.F32)
         with self.pixel_loops(k, v) as pixel:
             greatest = k.define("greatest", least)
             with pixel.tap_loops(k) as tap:
-                greatest.set(maximum(common.widened(v.x[tap]), greatest))
+                if is_int8:
+                    greatest.set(maximum(v.x[tap].cast(DType.I32), greatest))
+                else:
+                    greatest.set(common.greater_or_nan(k.define("x", v.x[tap]), greatest))
             v.y[pixel.n, pixel.oh, pixel.ow, pixel.c] = self.clamped_element(greatest)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 5, 4, 3), (2, 3), strides=(2, 2), pads=(0, 1, 1, 1), activation="relu6")
+        yield cls(s.array(np.array([1, np.nan, -np.inf, -np.inf, 3, 2], np.float32).reshape(1, 6, 1, 1)), (2, 1))
         yield cls(s.i8(1, 6, 5, 3, zero=5), (3, 3), strides=(1, 2), pads=(1, 1, 1, 1))
         yield cls(s.i8(2, 4, 4, 2, zero=-128), (2, 2), strides=(2, 2), activation="relu_n1_to_1")
         yield cls(s.i8(1, 3, 1, 4), (3, 1))

@@ -23,6 +23,13 @@ def refuse_activation(node: ForeignNode) -> None:
     node.choice("fused_activation_function", {"NONE": "none"}, "NONE")
 
 
+def require_scale(node: ForeignNode) -> None:
+    """Raise `CompileError` where int8 numbers of a TFLite node have no scale: those always stand for reals."""
+    for value in node.inputs:
+        if value is not None and value.type.dtype is DType.I8 and value.type.quant is None:
+            raise node.error(f"{node.kind} of int8 without a scale", code="unsupported-types")
+
+
 def input_of_rank(node: ForeignNode, index: int, rank: int) -> Value:
     """Operand `index`. Raises `CompileError` when it has another number of dimensions."""
     value = node.input(index)

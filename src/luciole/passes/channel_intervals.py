@@ -81,7 +81,7 @@ def _transfer(op: Operator, known: dict[Value, Intervals]) -> Intervals | None:
             return _through_table(op.table(), intervals[0])
         case AveragePool2d() | MaxPool2d():
             return _clamped(op, intervals[0])
-        case Add():
+        case Add() if op.is_quantized:
             return _sum(op, *intervals)
         case Concat() if op.axis == op.operands[0].type.rank - 1:
             return Intervals(np.concatenate([i.low for i in intervals]), np.concatenate([i.high for i in intervals]))

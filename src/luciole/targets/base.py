@@ -201,7 +201,9 @@ def candidate_recipes(op: Operator, target: Target, *, may_trade_memory: bool = 
     """The hand-scheduled recipes that can compute `op` on a target, cheapest in estimated cycles first; those that buy
     speed with much memory only where that is allowed.
     """
-    dtype = op.result_types()[0].dtype
+    dtype, quant = op.result_types()[0].dtype, op.result_types()[0].quant
+    if dtype is DType.I8 and quant is None:
+        return []  # plain integers, which no recipe is for
     found = [
         r.recipe
         for r in recipes()

@@ -11,7 +11,7 @@ from luciole.importers.onnx.tensors import MAXIMUM_RANK
 from luciole.ir.types import MAXIMUM_ELEMENTS, DType, TensorType
 
 #: Element types that inputs may have.
-_DTYPES = {dtype.numpy.name: dtype for dtype in (DType.F32, DType.I8, DType.U8, DType.I32, DType.I64, DType.BOOL)}
+_DTYPES = {dtype.numpy.name: dtype for dtype in DType if dtype not in (DType.INDEX, DType.POINTER)}
 
 
 def bind_inputs(model: OnnxModel, dims: Mapping[str, int], diagnostics: Diagnostics) -> dict[str, TensorType]:

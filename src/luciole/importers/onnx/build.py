@@ -26,18 +26,11 @@ from luciole.importers.onnx.model import OnnxInput, OnnxModel, OnnxNode, Unreada
 from luciole.importers.onnx.reader import parse_model
 from luciole.importers.onnx.tensors import GRAPH_TYPES, MAXIMUM_RANK
 from luciole.importers.onnx.upgrade import upgrade
-from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType, TensorType
+from luciole.ir.types import MAXIMUM_ELEMENTS, Array, TensorType
 from luciole.ops.catalog import load_operators
 
 #: How many problems, and how many kinds or names within one problem, an error shows.
 _MAXIMUM_PROBLEMS, _MAXIMUM_KINDS, _MAXIMUM_NAMES = 20, 20, 3
-
-#: Kinds that only move elements, whatever those are; all others compute with floats.
-_MOVING = {
-    *("Cast", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND"),
-    *("Identity", "Pad", "Reshape", "ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Slice"),
-    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
-}
 
 
 def load_onnx(data: bytes, file: str, folder: Path | None = None, dims: Mapping[str, int] | None = None) -> Graph:
@@ -131,7 +124,6 @@ class _Build:
             raise foreign.unsupported(
                 f"{node.kind} is supported at compile time only, of constants and shapes", code="unsupported-operator"
             )
-        _check_elements(foreign)
         results = onnx.apply(foreign, self.g)
         is_constant = all(value is None or value.is_constant for value in foreign.inputs)
         if len(results) < len(node.outputs) and any(node.outputs[len(results) :]):
@@ -207,14 +199,6 @@ def _check_node(node: OnnxNode, opset: int) -> None:
         raise malformed(f"has {len(node.inputs)} operands; it takes {schema.min_input} to {schema.max_input}")
     if not schema.min_output <= len(node.outputs) <= schema.max_output:
         raise malformed(f"has {len(node.outputs)} results; it gives {schema.min_output} to {schema.max_output}")
-
-
-def _check_elements(node: ForeignNode) -> None:
-    """Raise `CompileError` for arithmetic on integers, which ONNX's operators do without any scale."""
-    for value in node.inputs:
-        is_integer = value is not None and not value.is_constant and value.type.dtype is not DType.F32
-        if value is not None and is_integer and node.kind not in _MOVING:
-            raise node.unsupported(f"{node.kind} of {value.type.dtype.numpy.name}", code="unsupported-type")
 
 
 def _check_result(node: ForeignNode, value: Value) -> None:

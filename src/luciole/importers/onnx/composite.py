@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
-from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name
+from luciole.importers.onnx.tensors import ELEMENT_TYPES, GRAPH_TYPES, element_name
+from luciole.ir.types import DType
+from luciole.ops.cast import cast_to
 
 
 @onnx("Identity")
@@ -25,9 +29,16 @@ def _import_dropout(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("Cast")
 def _import_cast(node: ForeignNode, g: GraphBuilder) -> Value:
-    """To the element type that the operand has already."""
-    x, target = node.input(0), node.integer("to")
+    """Between truth values, integers and float32."""
+    target = node.integer("to")
     _, dtype, _ = ELEMENT_TYPES.get(target, ("", None, ""))
-    if dtype is None or dtype.name != x.type.dtype.numpy.name:
+    x = node.input(0)
+    if dtype is None or dtype.name not in GRAPH_TYPES:
         raise node.unsupported(f"Cast of {x.type.dtype.numpy.name} to {element_name(target)} is not supported")
-    return x
+    return cast_to(g, x, DType.of(np.empty(0, dtype)), node)
+
+
+@onnx("CastLike")
+def _import_cast_like(node: ForeignNode, g: GraphBuilder) -> Value:
+    """To the element type of the second operand."""
+    return cast_to(g, node.input(0), node.input(1).type.dtype, node)

@@ -1,0 +1,87 @@
+"""Conversion between element types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from luciole.graph.builder import GraphBuilder
+from luciole.graph.core import Elementwise, Operator, Value, Views, operator
+from luciole.graph.foreign import ForeignNode
+from luciole.graph.samples import Samples
+from luciole.ir.types import Array, DType, TensorType
+from luciole.kernel.core import Constant, Expr, maximum, minimum, select
+from luciole.ops import common
+
+
+@operator("cast")
+class Cast(Elementwise):
+    """y = x as another element type, without regard to any scale.
+
+    Integers lose their high bits or are extended; integers become the nearest float, ties to even. Floats lose their
+    fraction; those beyond an integer type become its least or greatest number, and a NaN becomes 0. Whatever is not
+    zero is true.
+    """
+
+    x: Value
+    to: str
+
+    @property
+    def dtype(self) -> DType:
+        """The element type of the result."""
+        return DType(self.to)
+
+    def infer(self) -> TensorType:
+        known = [dtype.value for dtype in DType if dtype not in (DType.INDEX, DType.POINTER)]
+        if self.to not in known:
+            raise self.error(f"{self.to!r} is no element type", "unsupported-types")
+        if self.x.type.quant is not None:
+            raise self.error("x is quantized: it is dequantized, not cast", "unsupported-types")
+        return TensorType(self.dtype, self.x.type.shape)
+
+    def compute(self, x: Array) -> Array:
+        if x.dtype.kind != "f" or not self.dtype.is_integer:
+            return x.astype(self.dtype.numpy)
+        low, high = _float_limits(self.dtype)
+        inside = np.clip(np.where(np.isnan(x), np.float32(0), x), low, high)
+        result = inside.astype(self.dtype.numpy)
+        return np.where(x > high, self.dtype.numpy.type(self.dtype.limits[1]), result)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        (x,) = operands
+        if not x.dtype.is_float or self.dtype.is_float:
+            return x.cast(self.dtype)
+        if self.dtype is DType.BOOL:
+            return x.ne(0.0)
+        low, high = _float_limits(self.dtype)
+        # The limit is the second operand: a NaN becomes it, and is put right after.
+        inside = minimum(maximum(x, low), high).cast(self.dtype)
+        bounded = select(x > high, Constant(self.dtype.limits[1], self.dtype), inside)
+        return select(common.is_nan(x), 0, bounded)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        types = (DType.BOOL, DType.F32, *common.PLAIN_INTEGERS)
+        extremes = (0.0, -0.0, 0.99, -0.99, 1.5, -1.5, 127.9, -128.9, 255.5, 3e9, -3e9, 1e20, -1e20, 1e-45)
+        for target in types:
+            yield cls(s.f32_values(*extremes, np.nan, np.inf, -np.inf, 2147483520.0), target.value)
+            yield cls(s.numbers(DType.BOOL, 5), target.value)
+        for source in common.PLAIN_INTEGERS:
+            yield cls(s.numbers(source, 30), "f32")
+            yield cls(s.numbers(source, 30), "i32" if source.bits != 32 else "u8")
+            yield cls(s.numbers(source, 30), "u64" if source.bits != 64 else "i16")
+
+
+def _float_limits(dtype: DType) -> tuple[float, float]:
+    """The least and greatest float32 whose whole part an integer type holds."""
+    low, high = dtype.limits
+    greatest = np.float32(high)
+    if int(greatest) > high:
+        greatest = np.nextafter(greatest, np.float32(0))
+    return float(low), float(greatest)
+
+
+def cast_to(g: GraphBuilder, x: Value, dtype: DType, node: ForeignNode) -> Value:
+    """x as another element type, for a node of a file; itself where it is that already."""
+    return x if x.type.dtype is dtype else g.add(Cast(x, dtype.value, location=node.location), node.name)

@@ -14,6 +14,7 @@ from luciole.passes.manager import GraphPass
 from luciole.passes.pad_folding import FOLD_PADS
 from luciole.passes.quantization_folding import FOLD_QUANTIZATION
 from luciole.passes.shape_folding import FOLD_SHAPES
+from luciole.passes.window_simplification import SIMPLIFY_WINDOWS
 
 #: What the stage `optimize` runs. Constants and duplicates go first, so that rules see the plain graph, and duplicates
 #: that rules made go after them; fusion of elementwise operators is last, because no rule looks into a fused operator.
@@ -25,6 +26,7 @@ OPTIMIZE: tuple[GraphPass, ...] = (
     FOLD_SHAPES,
     FOLD_QUANTIZATION,
     FOLD_PADS,
+    SIMPLIFY_WINDOWS,
     FOLD_AFFINE,
     FUSE_ACTIVATIONS,
     share_common_subexpressions,

@@ -39,17 +39,16 @@ _EARLY_OPTIONS = {
 
 @dataclass(frozen=True)
 class Origin:
-    """What a text was made of: the model, the options that acted so far, and the passes' remarks for the report."""
+    """What a text was made of: the model, and the options that acted so far."""
 
     identity: ModelIdentity
     options: dict[str, bool]
-    remarks: tuple[str, ...]
 
     @property
     def is_sound(self) -> bool:
         """Whether all parts are what they should be; they come from a file that may say anything."""
         model = self.identity
-        texts = (model.name, model.original_name, model.file, model.sha256, *self.remarks)
+        texts = (model.name, model.original_name, model.file, model.sha256)
         return (
             all(isinstance(text, str) for text in texts)
             and all(name in _EARLY_OPTIONS and isinstance(flag, bool) for name, flag in self.options.items())
@@ -107,8 +106,6 @@ def compile_between(
     load_operators()
     recipes()  # the text of a program names the intrinsics of its kernels
     value = load_graph(source) if from_stage in GRAPH_STAGES else load_program(source)
-    graph = value if isinstance(value, Graph) else value.graph
-    graph.remarks += origin.remarks
     options = _options_behind(from_stage, options, origin)
     if isinstance(value, Program):
         options = _options_of_program(value, options, has_target)
@@ -133,9 +130,8 @@ def _compile(
 def _stage_text(stage: str, value: Graph | Program, identity: ModelIdentity, options: Options) -> StageText:
     """A stage's text, headed by the model it was made of."""
     rendered = render_graph(value) if isinstance(value, Graph) else render_program(value)
-    graph = value if isinstance(value, Graph) else value.graph
     decided = {name: getattr(options, name) for name in _decided_options(stage)}
-    origin = json.dumps(asdict(Origin(identity, decided, tuple(graph.remarks))))
+    origin = json.dumps(asdict(Origin(identity, decided)))
     return StageText(stage, f"{_MODEL_COMMENT}{origin}\n{rendered.text}", rendered.arrays)
 
 
@@ -176,10 +172,10 @@ def _read_origin(source: Path, name: str) -> Origin:
     """
     line = read_file(source).partition(b"\n")[0]
     if not line.startswith(_MODEL_COMMENT.encode()):
-        return Origin(identify(source, name), {}, ())
+        return Origin(identify(source, name), {})
     try:
         fields = json.loads(line[len(_MODEL_COMMENT) :])
-        origin = Origin(ModelIdentity(**fields["identity"]), dict(fields["options"]), tuple(fields["remarks"]))
+        origin = Origin(ModelIdentity(**fields["identity"]), dict(fields["options"]))
         if not origin.is_sound:
             raise ValueError
     except (ValueError, TypeError, LookupError, RecursionError):

@@ -73,8 +73,10 @@ class GraphParser(Scanner):
                 self.output(body)
             elif self.accept("source"):
                 body.source = self.string("a file name in quotes")
+            elif self.accept("remark"):
+                body.graph.remarks.append(self.string("a remark in quotes"))
             else:
-                statements = "source, quant, in, const, %name or out"
+                statements = "source, remark, quant, in, const, %name or out"
                 self.fail(f"expected a statement, found {self.found()}", help=f"statements begin with {statements}")
         return body.graph
 

@@ -2,6 +2,7 @@
 
     graph digits
       source "digits.tflite"
+      remark "quantized to int8: scheme affine"
       quant q0 = affine(scale=0.0235, zero=-128)
       quant q1 = affine(scale=@5b1c03aa, zero=0, axis=0)
       in %image: i8[1,8,8,1]:q0
@@ -13,6 +14,7 @@
 
 - One statement a line as printed; read back, line ends are blanks. `#` begins a comment.
 - A name stands as it is when it has letters, digits and `_./;$-` only, else as a JSON string: `%"my tensor"`.
+- A remark is a line for reports: what a pass did to the model.
 - Operands come first, in the order of the class: `none` for an absent one before others, `[%a, %b]` for a tuple.
 - Attributes are integers, floats, `true`, `false`, `none`, strings, element types, lists of those, and graphs in
   braces. A float is the shortest decimal that gives the same float32 number; one that is no float32 is hexadecimal.
@@ -106,6 +108,7 @@ class _GraphPrinter:
             body += self.operator(op)
         body += [f"out {_value(value)} as {_quoted(name)}" for name, value in graph.outputs]
         head = [f"source {_quoted(self.source)}"] if self.source else []
+        head += [f"remark {_quoted(remark)}" for remark in graph.remarks]
         head += [f"quant {name} = {self.quant(quant)}" for quant, name in self.quants.items()]
         return [f"graph {word_text(graph.name)}", *("  " + line for line in head + body), "end"]
 

@@ -70,6 +70,13 @@ def test_compiling_quantizes_on_the_way(luciole: Run, folder: Path) -> None:
     assert done.code == 0 and done.json["mismatches"] == 0 and done.json["samples"] == 3
 
 
+def test_how_it_was_quantized_survives_saving_and_compiling(luciole: Run, folder: Path) -> None:
+    assert luciole("quantize", "net.graph", *CALIBRATED, "-o", "int8.graph").code == 0
+    saved = luciole("compile", "int8.graph", "--json").json
+    at_once = luciole("compile", "net.graph", "--quantize", "int8", *CALIBRATED, "--json").json
+    assert dict(saved["options"])["quantization"] == dict(at_once["options"])["quantization"]
+
+
 def test_a_session_of_a_quantized_model(folder: Path) -> None:
     given: dict[str, Any] = {"calibration": Path("data.npz"), "data_scale": 0.1, "data_zero": 3.0}
     native = api.load("net.graph", quantize="int8", **given)

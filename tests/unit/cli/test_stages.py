@@ -91,9 +91,7 @@ def test_what_contradicts_the_text_is_refused(luciole: Run, model: Path) -> None
     assert luciole(*ahead, "--target", "cortex-m4").code == 0
 
 
-@pytest.mark.parametrize(
-    "damage", ["{", "[]", '{"identity": {}, "options": {}, "remarks": []}', '{"identity": 5}', "[" * 100_000]
-)
+@pytest.mark.parametrize("damage", ["{", "[]", '{"identity": {}, "options": {}}', '{"identity": 5}', "[" * 100_000])
 def test_a_damaged_first_line_is_refused(luciole: Run, model: Path, damage: str) -> None:
     Path("x.program").write_text(f"# model {damage}\n")
     assert refused(luciole, "compile", "x.program", "--from", "plan") == (

@@ -8,13 +8,15 @@ layers = layer_errors(graph, quantized, samples)
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
 from luciole.quantize.convert import (
     Quantized,
-    QuantizeOptions,
     check_quantizable,
     convert,
     is_quantization_remark,
     quantize_graph,
 )
+from luciole.quantize.equalize import equalize
+from luciole.quantize.names import find_operators, tensor_names
 from luciole.quantize.observe import OBSERVERS, Range, Statistics
+from luciole.quantize.options import QuantizeOptions
 from luciole.quantize.report import LayerError, layer_errors
 from luciole.quantize.schemes import SCHEMES, Scheme
 
@@ -32,7 +34,10 @@ __all__ = [
     "calibrate",
     "check_quantizable",
     "convert",
+    "equalize",
+    "find_operators",
     "is_quantization_remark",
     "layer_errors",
     "quantize_graph",
+    "tensor_names",
 ]

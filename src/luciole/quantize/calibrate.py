@@ -13,6 +13,7 @@ from luciole.graph.core import Graph, Value
 from luciole.graph.interpret import run_graph
 from luciole.ir.types import Array, DType
 from luciole.quantize.observe import Statistics
+from luciole.quantize.roles import Weighted
 
 #: One array for each input, by its name.
 Sample: TypeAlias = Mapping[str, Array]
@@ -39,7 +40,8 @@ def calibrate(
     Raises `CompileError` when there are no samples, when one does not fit the inputs, or when a number is not finite,
     in the samples or in what the graph makes of them.
     """
-    statistics = {value.name: Statistics() for value in graph.values() if _is_watched(value)}
+    statistics = {value.name: Statistics() for value in watched_values(graph)}
+    weighted = {op.x for op in graph.operators if isinstance(op, Weighted)}
     count = 0
     for sample in samples:
         _check_sample(graph, sample, count)
@@ -53,7 +55,7 @@ def calibrate(
                 raise CompileError.of(
                     "bad-data", f"sample {number} makes %{printable(value.name)} infinite or not a number", location
                 )
-            statistics[value.name].add(array)
+            statistics[value.name].add(array, with_channels=value in weighted)
 
         for value in graph.inputs:
             watch(value, sample[value.name])
@@ -68,6 +70,11 @@ def calibrate(
             help="about a hundred samples of what the model will see, as an .npz with an array `x`",
         )
     return Calibration(count, statistics)
+
+
+def watched_values(graph: Graph) -> tuple[Value, ...]:
+    """The values that statistics are of: float inputs and results, in order."""
+    return tuple(value for value in graph.values() if _is_watched(value))
 
 
 def _is_watched(value: Value) -> bool:

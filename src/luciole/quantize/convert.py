@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, printable
+from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, printable
 from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.arithmetic import quantize
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
-from luciole.ops.activation import Relu6
-from luciole.ops.quantization import Requantize
+from luciole.ops.activation import Relu, Relu6
+from luciole.ops.quantization import Dequantize, Quantize, Requantize
+from luciole.quantize.bias import mean_of_sums
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
+from luciole.quantize.equalize import equalize
 from luciole.quantize.groups import choose_quants
+from luciole.quantize.names import find_operators
 from luciole.quantize.observe import OBSERVERS, Range
+from luciole.quantize.options import QuantizeOptions
 from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8
 from luciole.quantize.schemes import SCHEMES, Scheme
 
@@ -26,24 +30,6 @@ GREATEST_BIAS = 1 << 29
 
 #: How the remark begins that tells how a graph was quantized.
 _REMARK = "quantized to int8"
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """How to quantize. Raises `CompileError` for a scheme or observer that is not known."""
-
-    #: How ranges become scales and zero points; one of `SCHEMES`.
-    scheme: str = "affine"
-    #: How ranges are found; one of `OBSERVERS`.
-    observer: str = "minmax"
-    #: One scale for each output channel of weights, or one for all.
-    per_channel: bool = True
-
-    def __post_init__(self) -> None:
-        for option, value, known in (("scheme", self.scheme, SCHEMES), ("observer", self.observer, OBSERVERS)):
-            if value not in known:
-                help = f"it is one of {', '.join(known)}"
-                raise CompileError.of("bad-option", f'--{option} cannot be "{value}"', help=help)
 
 
 @dataclass(frozen=True)
@@ -57,11 +43,12 @@ class Quantized:
 def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = QuantizeOptions()) -> Quantized:
     """The int8 graph that computes what a float graph does, with the meaning of TensorFlow Lite's int8 operators.
 
-    Inputs and outputs are int8 too. The graph is one before elementwise fusion, with activations fused already, and
-    `calibration` is of it. Raises `CompileError` that names all operators without a meaning in int8.
+    Inputs and outputs are int8 too, but for those of operators that stay in float. The graph is one before elementwise
+    fusion, with activations fused already, and `calibration` is of it. Raises `CompileError` that names all operators without a meaning in int8.
     """
-    check_quantizable(graph)
-    operators = _float_operators(graph)
+    kept = find_operators(graph, options.float_operators)
+    check_quantizable(graph, kept)
+    operators = tuple(op for op in _float_operators(graph) if op not in kept)
     observe, scheme = OBSERVERS[options.observer], SCHEMES[options.scheme]
     ranges: dict[Value, Range] = {}
     for value in graph.values():
@@ -75,14 +62,20 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
         else:
             ranges[value] = Range(0.0, 0.0)
     quants = choose_quants(graph, operators, ranges, scheme)
-    writer = _Writer(graph, quants, scheme, options.per_channel)
-    quantized = writer.write()
-    weights = "per channel" if options.per_channel else "per tensor"
+    quantized = _Writer(graph, quants, kept, calibration, options).write()
     quantized.graph.remarks.append(
-        f"{_REMARK}: scheme {options.scheme}, weights {weights}, ranges by {options.observer}"
-        f" over {calibration.samples} samples; no operator stays in float"
+        f"{_REMARK}: {options.describe()} over {calibration.samples} samples; {_float_words(graph, kept)}"
     )
     return quantized
+
+
+def _float_words(graph: Graph, kept: frozenset[Operator]) -> str:
+    """Which operators stay in float, in words."""
+    named = [op for op in _float_operators(graph) if op in kept]
+    if not named:
+        return "no operator stays in float"
+    words = ", ".join(f'{op.kind} "{op.location.node or graph.results(op)[0].name}"' for op in named)
+    return f"{len(named)} stay in float because --float-operators names them: {words}"
 
 
 def is_quantization_remark(remark: str) -> bool:
@@ -98,9 +91,12 @@ def quantize_graph(
 ) -> Quantized:
     """`convert` by the ranges seen in samples, after a look at what cannot be converted, which takes less time.
 
-    `progress` is told 1 after each sample. Raises what `calibrate` and `convert` raise.
+    With the option `equalize`, layers of `graph` are balanced first; what it computes stays the same. `progress` is
+    told 1 after each sample. Raises what `calibrate` and `convert` raise.
     """
-    check_quantizable(graph)
+    check_quantizable(graph, find_operators(graph, options.float_operators))
+    if options.equalize:
+        equalize(graph)
     return convert(graph, calibrate(graph, samples, progress), options)
 
 
@@ -113,8 +109,8 @@ def _float_operators(graph: Graph) -> tuple[Operator, ...]:
     return tuple(op for op in graph.operators if any(map(_is_float, (*op.operands, *graph.results(op)))))
 
 
-def check_quantizable(graph: Graph) -> None:
-    """Raise `CompileError` that lists whatever keeps a graph from being quantized."""
+def check_quantizable(graph: Graph, kept: frozenset[Operator] = frozenset()) -> None:
+    """Raise `CompileError` that lists whatever keeps a graph from being quantized; `kept` operators stay in float."""
     problems = Diagnostics()
     if not any(map(_is_float, (*graph.inputs, *(value for _, value in graph.outputs)))):
         problems.add(
@@ -123,13 +119,16 @@ def check_quantizable(graph: Graph) -> None:
             help="an int8 model compiles as it is, without --quantize",
         )
     for op in _float_operators(graph):
+        if op in kept:
+            continue
         if not has_int8(op) or not all(map(_is_float, graph.results(op))):
             problems.add(
                 "unsupported-quantization",
                 f"{op.kind} has no int8 form",
                 op.location,
                 notes=(f"its result is {', '.join(repr(value) for value in graph.results(op))}",),
-                help="nothing stays in float unasked; replace the operator in the model",
+                help="nothing stays in float unasked: --float-operators "
+                f"{op.location.node or graph.results(op)[0].name} keeps this one, or replace it in the model",
                 exit_code=EXIT_UNSUPPORTED,
             )
         elif isinstance(op, Weighted) and (op.w.data is None or (op.b is not None and op.b.data is None)):
@@ -149,31 +148,58 @@ def check_quantizable(graph: Graph) -> None:
 class _Writer:
     """Writes the int8 graph, operator by operator."""
 
-    def __init__(self, graph: Graph, quants: Mapping[Value, Quant], scheme: Scheme, per_channel: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        quants: Mapping[Value, Quant],
+        kept: frozenset[Operator],
+        calibration: Calibration,
+        options: QuantizeOptions,
+    ) -> None:
         self._source = graph
         self._quants = quants
-        self._scheme = scheme
-        self._per_channel = per_channel
+        self._kept = kept
+        self._calibration = calibration
+        self._options = options
+        self._scheme = SCHEMES[options.scheme]
         self._graph = Graph(graph.name)
         self._graph.remarks.extend(graph.remarks)
         self._values: dict[Value, Value] = {}
-        self._constants: dict[tuple[Value, Quant], Value] = {}
+        self._integers: dict[tuple[Value, Quant], Value] = {}
+        self._reals: dict[Value, Value] = {}
 
     def write(self) -> Quantized:
         """The whole graph."""
         for value in self._source.inputs:
-            self._values[value] = self._graph.add_input(value.name, self._int8_type(value))
+            is_kept = bool(value.users) and all(op in self._kept for op in value.users)
+            type = value.type if is_kept or not _is_float(value) else self._int8_type(value)
+            self._values[value] = self._graph.add_input(value.name, type)
+        cut: set[Value] = set()
         for op in self._source.operators:
+            if self._is_done_by_saturation(op):
+                cut.add(op.operands[0])
+                self._values[self._source.result(op)] = self._values[op.operands[0]]
+                continue
             results = self._source.results(op)
-            new = self._graph.add(self._converted(op), [value.name for value in results])
+            new_op = op.with_operands(self._real) if op in self._kept else self._converted(op)
+            new = self._graph.add(new_op, [value.name for value in results])
             self._values.update(zip(results, new, strict=True))
         for name, value in self._source.outputs:
-            self._graph.add_output(name, self._operand(value))
-        made = {value: new for value, new in self._values.items() if _is_float(value)}
-        return Quantized(self._graph, made)
+            made = self._operand(value) if value.is_constant else self._values[value]
+            self._graph.add_output(name, made)
+        made_of = {v: new for v, new in self._values.items() if _is_float(v) and not v.is_constant and v not in cut}
+        return Quantized(self._graph, made_of)
+
+    def _is_done_by_saturation(self, op: Operator) -> bool:
+        """Whether a relu changes nothing: its operand has the same numbers, of which the least stands for zero."""
+        if not isinstance(op, Relu) or op in self._kept or self._source.use_count(op.x) > 1 or op.x.is_constant:
+            return False
+        quant = self._quants.get(op.x)
+        is_same = quant is not None and quant == self._quants[self._source.result(op)] and quant.zero_point == -128
+        return is_same and self._values[op.x].producer is not None and not _is_float(self._values[op.x])
 
     def _int8_type(self, value: Value) -> TensorType:
-        return TensorType(DType.I8, value.type.shape, self._quants[value]) if _is_float(value) else value.type
+        return TensorType(DType.I8, value.type.shape, self._quants[value])
 
     def _converted(self, op: Operator) -> Operator:
         """The int8 operator; one that has no floats stays as it is."""
@@ -192,49 +218,83 @@ class _Writer:
 
     def _operand(self, value: Value) -> Value:
         """The int8 value of a float value, as it was quantized; others as they are."""
-        if value.data is None:
-            return self._values[value]
-        if not _is_float(value):
-            if value not in self._values:
-                self._values[value] = self._graph.add_constant(value.data, value.type.quant, value.name)
-            return self._values[value]
-        return self._constant(value, self._quants[value])
+        if _is_float(value):
+            return self._constant(value, self._quants[value]) if value.is_constant else self._integer(value)
+        if value not in self._values and value.data is not None:
+            self._values[value] = self._graph.add_constant(value.data, value.type.quant, value.name)
+        return self._values[value]
 
     def _operand_as(self, value: Value, quant: Quant, user: Operator) -> Value:
         """The int8 value of a float value with this very quantization."""
         if value.data is not None:
             return self._constant(value, quant)
+        if _is_float(self._values[value]):
+            return self._integer(value, quant)
         given = self._values[value]
         if given.type.quant == quant:
             return given
         (scaled,) = self._graph.add(Requantize(given, quant=quant, location=user.location), [f"{value.name}/scaled"])
         return scaled
 
+    def _integer(self, value: Value, quant: Quant | None = None) -> Value:
+        """The int8 value of a result or input; one that was kept in float is quantized, once for each quantization."""
+        made = self._values[value]
+        if not _is_float(made):
+            return made
+        key = (value, quant or self._quants[value])
+        if key not in self._integers:
+            location = made.producer.location if made.producer is not None else Location()
+            op = Quantize(made, quant=key[1], location=location)
+            (self._integers[key],) = self._graph.add(op, [f"{value.name}/int8"])
+        return self._integers[key]
+
+    def _real(self, value: Value) -> Value:
+        """What an operator that stays in float reads for a value."""
+        if not _is_float(value):
+            return self._operand(value)
+        made = self._reals.get(value)
+        if made is None and value.data is not None:
+            made = self._graph.add_constant(value.data, None, value.name)
+        elif made is None:
+            made = self._values[value]
+            if not _is_float(made):
+                location = made.producer.location if made.producer is not None else Location()
+                (made,) = self._graph.add(Dequantize(made, location=location), [f"{value.name}/float"])
+        self._reals[value] = made
+        return made
+
     def _constant(self, value: Value, quant: Quant) -> Value:
         """A float constant in int8, once for each quantization."""
         key = (value, quant)
-        if key not in self._constants and value.data is not None:
+        if key not in self._integers and value.data is not None:
             numbers = quantize(value.data, quant.scale, quant.zero_point).astype(np.int8)
-            self._constants[key] = self._graph.add_constant(numbers, quant, value.name)
-        return self._constants[key]
+            self._integers[key] = self._graph.add_constant(numbers, quant, value.name)
+        return self._integers[key]
 
     def _weighted(self, op: Weighted) -> Operator:
         """An operator with int8 weights, and an int32 bias in units of the product of both scales."""
-        x, axis = self._values[op.x] if op.x.data is None else self._operand(op.x), CHANNEL_AXES[type(op)]
+        x, axis = self._operand(op.x), CHANNEL_AXES[type(op)]
         weights, bias = _data(op.w), None if op.b is None else _data(op.b).astype(np.float64)
         input_scale = self._quants[op.x].scale
         channels = weights.shape[axis]
-        scales = self._scheme.weights(weights, axis if self._per_channel and channels > 1 else None)
+        scales = self._scheme.weights(weights, axis if self._options.per_channel and channels > 1 else None)
         if bias is not None:
             scales = _with_room(self._scheme, scales, bias, input_scale)
+        numbers = _symmetric(weights, scales, axis)
+        if self._options.correct_bias and op.x.data is None:
+            means = self._calibration.statistics[op.x.name].channel_means()
+            lost = weights - numbers * _along(scales, axis, weights.ndim)
+            bias = mean_of_sums(op, lost, means) + (np.zeros(channels) if bias is None else bias)
+            scales = np.maximum(scales, _with_room(self._scheme, scales, bias, input_scale))
+            numbers = _symmetric(weights, scales, axis)
         quant = Quant(tuple(map(float, scales)), (0,) * len(scales), axis if len(scales) > 1 else 0)
         changes: dict[str, Any] = {"x": x, "quant": self._quants[self._source.result(op)]}
-        changes["w"] = self._graph.add_constant(_symmetric(weights, scales, axis), quant, op.w.name)
-        if bias is not None and op.b is not None:
+        changes["w"] = self._graph.add_constant(numbers, quant, op.w.name)
+        if bias is not None:
             units = input_scale * scales
-            numbers = np.rint(bias / units).astype(np.int32)
             bias_quant = Quant(tuple(float(np.float32(u)) for u in units), (0,) * len(units))
-            changes["b"] = self._graph.add_constant(numbers, bias_quant, op.b.name)
+            name = op.b.name if op.b is not None else f"{op.w.name}/bias"
+            changes["b"] = self._graph.add_constant(np.rint(bias / units).astype(np.int32), bias_quant, name)
         return replace(op, **changes)
 
 
@@ -246,11 +306,13 @@ def _data(value: Value) -> Array:
 
 def _symmetric(weights: Array, scales: Array, axis: int) -> Array:
     """Weights as int8 numbers of -127..127 for one scale, or one for each slice along an axis."""
-    shape = [1] * weights.ndim
-    if len(scales) > 1:
-        shape[axis] = len(scales)
-    numbers = np.rint(weights.astype(np.float64) / scales.reshape(shape))
+    numbers = np.rint(weights.astype(np.float64) / _along(scales, axis, weights.ndim))
     return np.clip(numbers, -127, 127).astype(np.int8)
+
+
+def _along(scales: Array, axis: int, rank: int) -> Array:
+    """One scale, or one for each slice along an axis, shaped to multiply a tensor of a rank."""
+    return scales.reshape([-1 if i == axis and len(scales) > 1 else 1 for i in range(rank)])
 
 
 def _with_room(scheme: Scheme, scales: Array, bias: Array, input_scale: float) -> Array:

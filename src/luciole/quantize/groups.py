@@ -8,7 +8,7 @@ from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.quant import Quant
 from luciole.ops.pad import Pad
 from luciole.quantize.observe import Range
-from luciole.quantize.roles import FIXED, JOINING, KEEPING
+from luciole.quantize.roles import CHANNEL_AXES, CUTTING, FIXED, JOINING, KEEPING, SCALING
 from luciole.quantize.schemes import Scheme
 
 
@@ -17,15 +17,17 @@ def choose_quants(
 ) -> dict[Value, Quant]:
     """The quantization of each value that has a range, by what `operators`, in order, ask for.
 
-    Values that share numbers get the hull of their ranges, and of what paddings write among them.
+    Values that share numbers get the hull of their ranges, and of what paddings write among them. What only a relu
+    reads gets the range of the relu's result: integers saturate where the relu would cut.
     """
     groups = _Groups()
+    cut = _cut_values(graph, operators)
     for op in operators:
         (result,) = graph.results(op)
         kind = type(op)
         if kind in FIXED:
             groups.fix(result, FIXED[kind])
-        elif kind in KEEPING:
+        elif kind in KEEPING or (kind in CUTTING and op.operands[0] in cut):
             groups.join(op.operands[0], result)
         elif kind in JOINING:
             for operand in op.operands:
@@ -34,6 +36,8 @@ def choose_quants(
                     groups.join(operand, result)
     hulls: dict[Value, Range] = {}
     for value, range in ranges.items():
+        if value in cut:
+            continue
         root = groups.root(value)
         hulls[root] = hulls.get(root, Range(0.0, 0.0)).hull(range)
     for op in operators:
@@ -42,6 +46,13 @@ def choose_quants(
             hulls[root] = hulls[root].hull(Range(op.value, op.value))
     quants = {root: scheme.activation(*hull) for root, hull in hulls.items()}
     return {value: groups.fixed(value) or quants[groups.root(value)] for value in ranges}
+
+
+def _cut_values(graph: Graph, operators: tuple[Operator, ...]) -> frozenset[Value]:
+    """The results that a relu is the only one to read, of operators that choose the scale of their result."""
+    choosing = {graph.result(op) for op in operators if type(op) in (*CHANNEL_AXES, *SCALING)}
+    read = (op.operands[0] for op in operators if isinstance(op, CUTTING))
+    return frozenset(value for value in read if value in choosing and graph.use_count(value) == 1)
 
 
 class _Groups:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,9 @@ _MOMENTUM = 0.9
 #: Percentage of elements that `percentile` keeps at either end.
 _PERCENTILE = 99.99
 
+#: Sums of channel means are whole numbers of 2**-SUM_BITS: every float32 is one.
+SUM_BITS = 149
+
 Counts = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 
@@ -49,10 +53,11 @@ class Range(NamedTuple):
 
 
 class Statistics:
-    """The least and greatest element of each sample in order, and a histogram of all elements.
+    """The least and greatest element of each sample in order, a histogram of all elements, and the sum over samples of
+    the mean of each channel (place on the last axis) where it was asked for, in units of 2**-`SUM_BITS`.
 
     The width of a bin is a power of two, and doubles when an element falls outside: neighboring bins become one, so
-    that the histogram is the same in whatever order elements come.
+    that the histogram is the same in whatever order elements come. Sums are exact, each mean rounded to float32.
     """
 
     def __init__(self) -> None:
@@ -60,11 +65,16 @@ class Statistics:
         self.highs: list[float] = []
         self.exponent = _LEAST_EXPONENT
         self.counts: Counts = np.zeros(BINS, np.int64)
+        self.channel_sums: list[int] = []
 
-    def add(self, sample: Array) -> None:
+    def add(self, sample: Array, *, with_channels: bool = False) -> None:
         """Count the elements of one sample, finite floats."""
         if sample.size == 0:
             return
+        if with_channels:
+            means = sample.reshape(-1, sample.shape[-1]).mean(axis=0, dtype=np.float64).astype(np.float32)
+            sums = [int(unit) for unit in np.ldexp(means.astype(np.float64), SUM_BITS).tolist()]
+            self.channel_sums = _added(self.channel_sums, sums)
         low, high = float(sample.min()), float(sample.max())
         self.lows.append(low)
         self.highs.append(high)
@@ -77,6 +87,7 @@ class Statistics:
         """The statistics of these samples and then those of `later`: the same as if all had been added to one."""
         result = Statistics()
         result.lows, result.highs = self.lows + later.lows, self.highs + later.highs
+        result.channel_sums = _added(self.channel_sums, later.channel_sums)
         for part in (self, later):
             copy = Statistics()
             copy.exponent, copy.counts = part.exponent, part.counts.copy()
@@ -93,11 +104,20 @@ class Statistics:
         np.add.at(counts, moved + BINS // 2, self.counts)
         self.exponent, self.counts = exponent, counts
 
+    def channel_means(self) -> Reals:
+        """The mean of each channel over all samples, each rounded once; none where they were not asked for."""
+        return np.array([float(Fraction(s, len(self.lows) << SUM_BITS)) for s in self.channel_sums], np.float64)
+
     def filled(self) -> tuple[Reals, Reals]:
         """The reals in the middle of all bins that are not empty, in order, and how many elements each holds."""
         (indices,) = np.nonzero(self.counts)
         centers = np.ldexp(indices - BINS // 2 + 0.5, -_bin_shift(self.exponent))
         return centers, self.counts[indices].astype(np.float64)
+
+
+def _added(first: list[int], second: list[int]) -> list[int]:
+    """The sums of two parts, of which either may be empty."""
+    return [a + b for a, b in zip(first, second, strict=True)] if first and second else first or second
 
 
 def _exponent(magnitude: float) -> int:

@@ -69,8 +69,9 @@ def layer_errors(
 
         def compare(value: Value, array: Array, reals: dict[Value, Array] = reals) -> None:
             original, quant = originals.get(value), value.type.quant
-            if original in tallies and quant is not None:
-                tallies[original].add(reals[original], dequantize(array, quant.scale, quant.zero_point))
+            if original in tallies:
+                found = array if quant is None else dequantize(array, quant.scale, quant.zero_point)
+                tallies[original].add(reals[original], found)
 
         run_graph(graph, sample, remember)
         run_graph(quantized.graph, quantize_sample(quantized.graph, sample), compare)

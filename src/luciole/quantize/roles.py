@@ -40,6 +40,10 @@ SCALING: tuple[type[Operator], ...] = (Add, LeakyRelu, MatMul, Mean, Mul, Relu, 
 FIXED: dict[type[Operator], Quant] = {Softmax: SOFTMAX_OUTPUT, Logistic: LOGISTIC_OUTPUT, Tanh: TANH_OUTPUT}
 
 
+#: Operators that cut off what the operator before may just as well not give: its range is that of their result.
+CUTTING: tuple[type[Operator], ...] = (Relu, Relu6)
+
+
 def has_int8(op: Operator) -> bool:
     """Whether a float operator can be computed in int8."""
     return type(op) in (*CHANNEL_AXES, *KEEPING, *JOINING, *SCALING, *FIXED)

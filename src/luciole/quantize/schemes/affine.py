@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luciole.ir.quant import Quant
-from luciole.quantize.schemes.base import SCALE_OF_ZEROS, Scheme
+from luciole.quantize.schemes.base import Scheme
 
 
 class Affine(Scheme):
@@ -11,8 +11,6 @@ class Affine(Scheme):
 
     name = "affine"
 
-    def activation(self, low: float, high: float) -> Quant:
-        if low == high == 0:
-            return Quant.per_tensor(SCALE_OF_ZEROS)
+    def int8(self, low: float, high: float) -> Quant:
         scale = self.scale((high - low) / 255)
         return Quant.per_tensor(scale, max(-128, min(127, round(-128 - low / scale))))

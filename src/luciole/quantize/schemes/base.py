@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luciole.ir.quant import Quant
-from luciole.ir.types import Array
+from luciole.ir.types import Array, DType
 
 #: The greatest int8 weight; -128 is left out, so that a weight and its negative are both there.
 GREATEST_WEIGHT = 127
@@ -26,12 +26,23 @@ class Scheme(ABC):
 
     name: ClassVar[str]
 
-    @abstractmethod
-    def activation(self, low: float, high: float) -> Quant:
-        """Scale and zero point of an int8 tensor whose reals go from `low` <= 0 to `high` >= 0.
+    def activation(self, low: float, high: float, dtype: DType = DType.I8) -> Quant:
+        """Scale and zero point of an i8 or i16 tensor whose reals go from `low` <= 0 to `high` >= 0.
 
-        Zero is a number of its own. Where both are zero the scale is `SCALE_OF_ZEROS`.
+        Zero is a number of its own. Where both are zero the scale is `SCALE_OF_ZEROS`. i16 is symmetric in every
+        scheme, as in TensorFlow Lite: 16 bits have room for the half that is not used.
         """
+        if low == high == 0:
+            return Quant.per_tensor(SCALE_OF_ZEROS)
+        return self.int8(low, high) if dtype is DType.I8 else self.symmetric(low, high, dtype)
+
+    @abstractmethod
+    def int8(self, low: float, high: float) -> Quant:
+        """`activation` of an i8 tensor that is not all zeros."""
+
+    def symmetric(self, low: float, high: float, dtype: DType = DType.I8) -> Quant:
+        """The greatest magnitude becomes the greatest number, the zero point is 0."""
+        return Quant.per_tensor(self.scale(max(-low, high) / dtype.limits[1]))
 
     def scale(self, step: float) -> float:
         """The scale to take when `step` would do exactly: a float32 number."""

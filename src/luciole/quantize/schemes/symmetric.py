@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from luciole.ir.quant import Quant
 from luciole.quantize.schemes.affine import Affine
-from luciole.quantize.schemes.base import SCALE_OF_ZEROS, Scheme
+from luciole.quantize.schemes.base import Scheme
 
 
 class Symmetric(Scheme):
@@ -12,9 +12,8 @@ class Symmetric(Scheme):
 
     name = "symmetric"
 
-    def activation(self, low: float, high: float) -> Quant:
-        greatest = max(-low, high)
-        return Quant.per_tensor(self.scale(greatest / 127) if greatest else SCALE_OF_ZEROS)
+    def int8(self, low: float, high: float) -> Quant:
+        return self.symmetric(low, high)
 
 
 class SymmetricUnsigned(Scheme):
@@ -25,5 +24,5 @@ class SymmetricUnsigned(Scheme):
 
     name = "symmetric-uint8"
 
-    def activation(self, low: float, high: float) -> Quant:
-        return Affine().activation(low, high) if low >= 0 else Symmetric().activation(low, high)
+    def int8(self, low: float, high: float) -> Quant:
+        return Affine().int8(low, high) if low >= 0 else self.symmetric(low, high)

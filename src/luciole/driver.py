@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from luciole.passes.elementwise_fusion import fuse_elementwise
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE, SHRINK
 from luciole.program.core import Program
-from luciole.quantize import QuantizeOptions, quantize_graph
+from luciole.quantize import QuantizeOptions, Sample, quantize_and_compare
 
 
 def compile_model(source: Path, options: Options, developer: DeveloperOptions = DeveloperOptions()) -> Bundle:
@@ -68,11 +69,31 @@ def quantize(graph: Graph, run: Compilation) -> Graph:
     if not options.quantize:
         return graph
     prepare(graph, run.passes)
-    samples = fed_samples(options.calibration, graph.inputs, Scaling(options.data_scale, options.data_zero))
-    how = QuantizeOptions(options.scheme, options.observer, per_channel=not options.per_tensor)
-    quantized = quantize_graph(graph, islice(samples, options.calibration_samples), how).graph
-    run.reference = copy_graph(quantized)
-    return quantized
+    profile = Path(options.profile) if options.profile else None
+    samples = calibration_samples(options, graph)
+    quantized, _ = quantize_and_compare(graph, samples, quantize_options(options), profile=profile)
+    run.reference = copy_graph(quantized.graph)
+    return quantized.graph
+
+
+def calibration_samples(options: Options, graph: Graph) -> Iterator[Sample]:
+    """The samples that the options name, as the inputs of a float graph; none without a file."""
+    if not options.calibration:
+        return iter(())
+    scaling = Scaling(options.data_scale, options.data_zero)
+    return islice(fed_samples(options.calibration, graph.inputs, scaling), options.calibration_samples)
+
+
+def quantize_options(options: Options) -> QuantizeOptions:
+    """What the options say of quantization."""
+    return QuantizeOptions(
+        options.scheme,
+        options.observer,
+        per_channel=not options.per_tensor,
+        float_operators=options.float_operators,
+        equalize=options.equalize,
+        correct_bias=options.correct_bias,
+    )
 
 
 def prepare(graph: Graph, passes: PassContext) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
@@ -53,6 +53,10 @@ _QUANTIZATION = (
     "scheme",
     "observer",
     "per_tensor",
+    "profile",
+    "float_operators",
+    "equalize",
+    "correct_bias",
 )
 
 _UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "KIB": 1024, "M": 1 << 20, "MB": 1 << 20, "MIB": 1 << 20}
@@ -80,6 +84,10 @@ class OptionKeywords(TypedDict, total=False):
     scheme: SchemeName
     observer: ObserverName
     per_tensor: bool
+    profile: str | Path
+    float_operators: Sequence[str]
+    equalize: bool
+    correct_bias: bool
     dims: Mapping[str, int]
 
 
@@ -122,6 +130,13 @@ class Options:
     observer: ObserverName = "minmax"
     #: One scale for all weights of a layer instead of one for each output channel.
     per_tensor: bool = False
+    #: A file of ranges that `luciole quantize --save-profile` wrote; samples may be left out then.
+    profile: str = ""
+    #: Operators that stay in float: kinds, names of nodes, or names of what they make.
+    float_operators: tuple[str, ...] = ()
+    #: Balance the weights of neighboring layers; make up in each bias for what rounding the weights does to the mean.
+    equalize: bool = False
+    correct_bias: bool = False
     #: A number for each named size of an ONNX model's inputs.
     dims: tuple[tuple[str, int], ...] = ()
 
@@ -131,7 +146,12 @@ class Options:
         check_choice("optimize", self.optimize, OPTIMIZES)
         check_choice("weights", self.weights, WEIGHTS_FORMATS)
         self._check_quantization()
-        for option, text in (("target", self.target), ("name", self.name), ("calibration", self.calibration)):
+        for option, text in (
+            ("target", self.target),
+            ("name", self.name),
+            ("calibration", self.calibration),
+            ("profile", self.profile),
+        ):
             if not isinstance(text, str):
                 raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")
         for flag in fields(self):
@@ -157,16 +177,25 @@ class Options:
         count = self.calibration_samples
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise CompileError.of("bad-option", f"--calibration-samples must be a positive number, not {count!r}")
-        if self.quantize and not self.calibration:
+        if not isinstance(self.float_operators, tuple) or not all(isinstance(w, str) for w in self.float_operators):
+            raise CompileError.of("bad-option", f"--float-operators are names, not {self.float_operators!r}")
+        if self.quantize and not self.calibration and not self.profile:
             raise CompileError.of(
                 "no-calibration-data",
                 f"--quantize {self.quantize} needs samples of what the model will see",
                 help="--calibration FILE.npz with an array `x`, or arrays by input name; about a hundred samples",
             )
-        if self.calibration and not self.quantize:
-            raise CompileError.of(
-                "bad-option", "--calibration says nothing without --quantize", help="add --quantize int8"
-            )
+        alone = {
+            "calibration": self.calibration,
+            "profile": self.profile,
+            "float-operators": self.float_operators,
+            "equalize": self.equalize,
+            "correct-bias": self.correct_bias,
+        }
+        if not self.quantize and (said := [f"--{option}" for option, value in alone.items() if value]):
+            verb = "says" if len(said) == 1 else "say"
+            problem = f"{', '.join(said)} {verb} nothing without --quantize"
+            raise CompileError.of("bad-option", problem, help="add --quantize int8")
 
     def differing(self) -> tuple[tuple[str, str | int | bool | None], ...]:
         """The options that are not as they are by default, by name; the target and the model's name apart.
@@ -210,7 +239,9 @@ def make_options(target: str, given: OptionKeywords) -> Options:
     if unknown := sorted(set(given) - set(known)):
         problem = f"unknown option{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
         raise CompileError.of("bad-option", problem, help=f"options are {', '.join(known)}")
-    paths = {"calibration": str(path)} if isinstance(path := given.get("calibration"), Path) else {}
+    paths = {key: str(path) for key in ("calibration", "profile") if isinstance(path := given.get(key), Path)}
     sizes = {key: parse_size(size) for key in ("max_ram", "max_flash") if isinstance(size := given.get(key), str)}
     dims = {"dims": tuple(given["dims"].items())} if isinstance(given.get("dims"), Mapping) else {}
-    return replace(Options(target), **{**given, **sizes, **paths, **dims})  # type: ignore[arg-type]  # texts were replaced by sizes
+    words = given.get("float_operators")
+    names = {"float_operators": tuple(words)} if isinstance(words, Sequence) and not isinstance(words, str) else {}
+    return replace(Options(target), **{**given, **sizes, **paths, **dims, **names})  # type: ignore[arg-type]  # texts were replaced by sizes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,28 +14,20 @@ from luciole.importers import load_model
 from luciole.importers.samples import SampleSource, Scaling, fed_samples
 from luciole.options import ObserverName, SchemeName
 from luciole.passes.manager import PassContext
-from luciole.quantize import (
-    LayerError,
-    QuantizeOptions,
-    Sample,
-    layer_errors,
-    quantize_graph,
-)
-
-#: So many samples are compared layer by layer; the figures are of many elements each.
-COMPARED_SAMPLES = 16
+from luciole.quantize import LayerError, QuantizeOptions, profile_text, quantize_and_compare
 
 
 @dataclass(frozen=True)
 class QuantizedModel:
     """An int8 model made of a float one.
 
-    `layers` tells the error of each result on the first samples that it was calibrated with. `save` writes a file that
-    `luciole.compile` and `luciole.load` take as any other model.
+    `layers` tells the error of each result on the first samples that it was calibrated with, `profile` is the text of
+    what calibration saw. `save` writes a file that `luciole.compile` and `luciole.load` take as any other model.
     """
 
     graph: Graph
     layers: tuple[LayerError, ...]
+    profile: str
 
     def save(self, path: str | Path) -> None:
         """Write a `.graph` file, and the constants into an `.npz` beside it. Raises `CompileError` when that fails."""
@@ -47,39 +39,49 @@ class QuantizedModel:
         except OSError as error:
             raise CompileError.of("cannot-write", f'cannot write "{printable(str(path))}": {error.strerror}') from None
 
+    def save_profile(self, path: str | Path) -> None:
+        """Write the profile, from which the same model is quantized again without samples. Raises `CompileError`."""
+        try:
+            Path(path).write_text(self.profile, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise CompileError.of("cannot-write", f'cannot write "{printable(str(path))}": {error.strerror}') from None
+
 
 def quantize_model(
     source: str | Path,
-    calibration: SampleSource,
+    calibration: SampleSource | None = None,
     *,
     scheme: SchemeName = "affine",
     observer: ObserverName = "minmax",
     per_tensor: bool = False,
+    float_operators: Sequence[str] = (),
+    equalize: bool = False,
+    correct_bias: bool = False,
+    profile: str | Path | None = None,
     data_scale: float = 1.0,
     data_zero: float = 0.0,
+    dims: Mapping[str, int] | None = None,
 ) -> QuantizedModel:
     """The int8 model of a float model file.
 
     `calibration` is an `.npz`, an `.npy` or a folder of these, or an iterable that is read once; it gives an array for
-    each sample, or arrays by input name. Stored numbers stand for the reals (x - data_zero) * data_scale. Raises
-    `CompileError` for operators without a meaning in int8 and for data that does not fit.
+    each sample, or arrays by input name. Stored numbers stand for the reals (x - data_zero) * data_scale. It may be
+    left out when there is a `profile`, a file that `save_profile` wrote. `float_operators` are kinds of operators, and
+    names of nodes or tensors. Raises `CompileError` for operators without a meaning in int8 and for data that does not
+    fit.
     """
-    graph = prepare(load_model(source), PassContext())
-    kept = _First(fed_samples(calibration, graph.inputs, Scaling(data_scale, data_zero)), COMPARED_SAMPLES)
-    quantized = quantize_graph(graph, kept, QuantizeOptions(scheme, observer, per_channel=not per_tensor))
-    return QuantizedModel(quantized.graph, layer_errors(graph, quantized, kept.first))
-
-
-class _First:
-    """Samples that go by once, of which the first are kept."""
-
-    def __init__(self, samples: Iterable[Sample], count: int) -> None:
-        self.first: list[Sample] = []
-        self._samples = samples
-        self._count = count
-
-    def __iter__(self) -> Iterator[Sample]:
-        for sample in self._samples:
-            if len(self.first) < self._count:
-                self.first.append(sample)
-            yield sample
+    if calibration is None and profile is None:
+        raise CompileError.of("no-calibration-data", "quantize_model needs samples of what the model will see")
+    graph = prepare(load_model(source, dims), PassContext())
+    samples = fed_samples(() if calibration is None else calibration, graph.inputs, Scaling(data_scale, data_zero))
+    options = QuantizeOptions(
+        scheme,
+        observer,
+        per_channel=not per_tensor,
+        float_operators=tuple(float_operators),
+        equalize=equalize,
+        correct_bias=correct_bias,
+    )
+    earlier = None if profile is None else Path(profile)
+    quantized, layers = quantize_and_compare(graph, samples, options, profile=earlier)
+    return QuantizedModel(quantized.graph, layers, profile_text(graph, quantized.calibration))

@@ -9,7 +9,8 @@ from luciole.emit.entry import kernel_function
 from luciole.ir.target import Target
 from luciole.lower.plan import activation_sizes
 from luciole.program.core import ARENA, WEIGHTS, Instruction, Program
-from luciole.quantize import is_quantization_remark
+from luciole.quantize import is_quantization_remark, quantization_of
+from luciole.quantize.remarks import METHOD
 from luciole.report.codec import Pairs
 from luciole.report.model import (
     BufferReport,
@@ -38,6 +39,7 @@ def make_report(
     buffers = _buffers(program)
     layers = tuple(_layer(program, interface, facts, index, buffers) for index in range(len(program.instructions)))
     code_bytes, rodata_bytes = (facts.code_bytes, facts.rodata_bytes) if facts is not None else (None, None)
+    remarks = program.graph.remarks
     return Report(
         luciole_version=__version__,
         model=ModelReport(model.name, model.original_name, model.file, model.sha256),
@@ -51,8 +53,9 @@ def make_report(
         outputs=tuple(_tensor(tensor) for tensor in interface.outputs),
         link=link,
         helpers=facts.undefined if facts is not None else (),
-        removed_channels=tuple(r for r in program.graph.remarks if not is_quantization_remark(r)),
-        options=(*options, *(("quantization", r) for r in program.graph.remarks if is_quantization_remark(r))),
+        removed_channels=tuple(r for r in remarks if not is_quantization_remark(r)),
+        options=(*options, *(("quantization", r) for r in remarks if r.startswith(METHOD))),
+        quantization=quantization_of(remarks),
     )
 
 

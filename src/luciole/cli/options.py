@@ -55,6 +55,10 @@ class DimType(click.ParamType[tuple[str, int]]):
             self.fail(f"{problem.message}; {problem.help}", param, ctx)
 
 
+_DIM_OPTION = click.option(
+    "--dim", "dims", type=DimType(), multiple=True, metavar="NAME=N", help="Number for a named size (ONNX inputs)."
+)
+
 _COMPILE_OPTIONS = [
     click.option("--target", "-t", help="Core or machine; see `luciole targets`.  [default: native]"),
     click.option("--name", default="", help="Prefix of files and functions.  [default: the file's stem]"),
@@ -78,9 +82,7 @@ _COMPILE_OPTIONS = [
     ),
     click.option("--keep-all-channels", is_flag=True, help="Keep channels that are constant or never read."),
     click.option("--generic-kernels", is_flag=True, help="Use no hand-scheduled kernels."),
-    click.option(
-        "--dim", "dims", type=DimType(), multiple=True, metavar="NAME=N", help="Number for a named size (ONNX inputs)."
-    ),
+    _DIM_OPTION,
 ]
 
 #: How stored samples are to be read.
@@ -103,6 +105,17 @@ _CALIBRATION_OPTIONS = [
         help="How ranges of reals are found.",
     ),
     click.option("--per-tensor", is_flag=True, help="One scale for all weights of a layer, not one a channel."),
+    click.option(
+        "--float-operators",
+        multiple=True,
+        metavar="NAME_OR_KIND,...",
+        help="Operators that stay in float: kinds, or names of nodes or tensors.",
+    ),
+    click.option("--equalize", is_flag=True, help="Balance the weights of neighboring layers first."),
+    click.option("--correct-bias", is_flag=True, help="Make up for what rounding the weights does to means."),
+    click.option(
+        "--profile", metavar="FILE", default="", help="Ranges that --save-profile wrote; without samples too."
+    ),
     *_DATA_OPTIONS,
 ]
 
@@ -144,8 +157,8 @@ def compile_options(command: Command) -> Command:
 
 
 def calibration_options(command: Command) -> Command:
-    """The options of quantization alone, passed on as keywords."""
-    for option in reversed(_CALIBRATION_OPTIONS):
+    """The options of import and quantization alone, passed on as keywords."""
+    for option in reversed([*_CALIBRATION_OPTIONS, _DIM_OPTION]):
         command = option(command)
     return command
 
@@ -181,8 +194,10 @@ def options_of(given: dict[str, Any]) -> Options:
 
 def quantization_of(given: dict[str, Any]) -> dict[str, Any]:
     """The options of quantization among a command's keywords, as fields of `Options`."""
-    names = ("calibration", "calibration_samples", "scheme", "observer", "per_tensor", "data_scale", "data_zero")
-    return {name: given[name] for name in names}
+    names = ["calibration", "calibration_samples", "scheme", "observer", "per_tensor", "data_scale", "data_zero"]
+    names += ["equalize", "correct_bias", "profile"]
+    words = tuple(word for text in given["float_operators"] for word in text.split(",") if word)
+    return {name: given[name] for name in names} | {"float_operators": words}
 
 
 def developer_of(given: dict[str, Any]) -> DeveloperOptions:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from luciole.cli.files import write_files
 from luciole.cli.options import calibration_options, model_argument, quantization_of
 from luciole.cli.output import json_option, show
 from luciole.compilation import STAGES, Compilation, Resume
-from luciole.driver import build_program, prepare
+from luciole.driver import build_program, calibration_samples, prepare, quantize_options
 from luciole.errors import CompileError
 from luciole.graph.core import Graph
 from luciole.graph.extract import copy_graph
@@ -27,16 +26,18 @@ from luciole.ir.types import Array
 from luciole.options import Options
 from luciole.passes.manager import PassContext
 from luciole.quantize import (
+    Accuracy,
     LayerError,
     Quantized,
-    QuantizeOptions,
     Sample,
+    accuracy_remark,
     check_quantizable,
-    layer_errors,
-    quantize_graph,
+    find_operators,
+    profile_text,
+    quantize_and_compare,
 )
+from luciole.quantize.remarks import METHOD
 from luciole.quantize.report import quantize_sample
-from luciole.quantized import COMPARED_SAMPLES
 from luciole.report.table import Cell, Column, Table
 from luciole.session import Session, open_session
 from luciole.validate import count_right
@@ -46,53 +47,56 @@ from luciole.validate import count_right
 @model_argument
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="File for the integer model, a .graph.")
 @calibration_options
+@click.option("--save-profile", type=click.Path(path_type=Path), help="File for what calibration saw; see --profile.")
 @click.option("--data", type=click.Path(path_type=Path), help="An .npz with samples `x` and labels `y` to count with.")
 @click.option("--skip", type=click.IntRange(0), default=0, help="Leave out the first labelled samples.")
 @json_option
-def quantize(model: Path, output: Path | None, data: Path | None, skip: int, as_json: bool, **given: Any) -> None:
+def quantize(
+    model: Path,
+    output: Path | None,
+    save_profile: Path | None,
+    data: Path | None,
+    skip: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Make MODEL one of int8, by samples of its data; show the error of each layer and, with --data, right answers.
 
     The model that --output writes compiles as any other: `luciole compile model.graph`.
     """
-    options = Options(quantize="int8", **quantization_of(given))
+    options = Options(quantize="int8", dims=given["dims"], **quantization_of(given))
     if output is not None and output.suffix != ".graph":
         raise CompileError.of("bad-option", f"the integer model is a .graph file, not {output.suffix or 'a folder'}")
     labelled = load_labelled(data, None) if data is not None else None
-    scaling = Scaling(options.data_scale, options.data_zero)
-    graph = prepare(load_model(model), PassContext())
-    check_quantizable(graph)
-    samples = list(islice(fed_samples(options.calibration, graph.inputs, scaling), options.calibration_samples))
-    how = QuantizeOptions(options.scheme, options.observer, per_channel=not options.per_tensor)
+    how = quantize_options(options)
+    graph = prepare(load_model(model, dict(options.dims)), PassContext())
+    check_quantizable(graph, find_operators(graph, how.float_operators))
+    samples = list(calibration_samples(options, graph))
+    profile = Path(options.profile) if options.profile else None
     with _progress("calibrating", len(samples)) as done:
-        quantized = quantize_graph(graph, samples, how, done)
-    compared = samples[:COMPARED_SAMPLES]
-    with _progress("comparing", len(compared)) as done:
-        layers = layer_errors(graph, quantized, compared, done)
+        quantized, layers = quantize_and_compare(graph, samples, how, done, profile)
     accuracy = None
     if labelled is not None:
+        scaling = Scaling(options.data_scale, options.data_zero)
         accuracy = _accuracy(model, graph, quantized, labelled, skip, scaling)
-    items: list[Table | str] = [_layer_table(layers), *quantized.graph.remarks]
+        quantized.graph.remarks.append(accuracy_remark(accuracy))
+    method = next(remark for remark in quantized.graph.remarks if remark.startswith(METHOD))
+    items: list[Table | str] = [_layer_table(layers), method] if layers else [method]
     if accuracy is not None:
         items.append(_accuracy_table(accuracy))
-    written = _write(quantized.graph, output) if output is not None else []
-    if written:
-        items.append("written:\n" + "\n".join(f"  {path}" for path in written))
+    files = {} if output is None else _model_files(quantized.graph, output)
+    if save_profile is not None:
+        files[save_profile] = profile_text(graph, quantized.calibration).encode("utf-8")
+    if files:
+        write_files(files)
+        items.append("written:\n" + "\n".join(f"  {path}" for path in files))
     facts = {
         "layers": [asdict(layer) | {"effective_bits": layer.effective_bits} for layer in layers],
-        "remarks": quantized.graph.remarks,
+        "method": method,
         "accuracy": None if accuracy is None else asdict(accuracy),
-        "files": [str(path) for path in written],
+        "files": [str(path) for path in files],
     }
     show(items, facts, as_json)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Right answers of the float model and of the integer model on the same samples."""
-
-    samples: int
-    float_right: int
-    integer_right: int
 
 
 @contextmanager
@@ -127,14 +131,11 @@ def _session(model: Path, graph: Graph) -> Session:
         return open_session(run, build_program(run))
 
 
-def _write(graph: Graph, path: Path) -> list[Path]:
+def _model_files(graph: Graph, path: Path) -> dict[Path, bytes]:
     """The model's text, and its constants beside it."""
     rendered = render_graph(graph)
     files = {path: rendered.text.encode("utf-8")}
-    if rendered.arrays:
-        files[path.with_suffix(".npz")] = write_npz(rendered.arrays)
-    write_files(files)
-    return list(files)
+    return files | ({path.with_suffix(".npz"): write_npz(rendered.arrays)} if rendered.arrays else {})
 
 
 def _layer_table(layers: tuple[LayerError, ...]) -> Table:

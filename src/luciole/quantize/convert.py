@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,29 +23,32 @@ from luciole.quantize.groups import choose_quants
 from luciole.quantize.names import find_operators
 from luciole.quantize.observe import OBSERVERS, Range
 from luciole.quantize.options import QuantizeOptions
+from luciole.quantize.profile import load_profile
+from luciole.quantize.remarks import METHOD
 from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8
 from luciole.quantize.schemes import SCHEMES, Scheme
 
 #: No bias is greater in magnitude: int32 has room left for the sum. Where it would be, the weights' scale grows.
 GREATEST_BIAS = 1 << 29
 
-#: How the remark begins that tells how a graph was quantized.
-_REMARK = "quantized to int8"
-
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 graph, and for each float value of the original, constants apart, the value that stands for it."""
+    """An int8 graph, for each float value of the original, constants apart, the value that stands for it, and what
+    the ranges are of.
+    """
 
     graph: Graph
     values: Mapping[Value, Value]
+    calibration: Calibration
 
 
 def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = QuantizeOptions()) -> Quantized:
     """The int8 graph that computes what a float graph does, with the meaning of TensorFlow Lite's int8 operators.
 
     Inputs and outputs are int8 too, but for those of operators that stay in float. The graph is one before elementwise
-    fusion, with activations fused already, and `calibration` is of it. Raises `CompileError` that names all operators without a meaning in int8.
+    fusion, with activations fused already, and `calibration` is of it. Raises `CompileError` that names all operators
+    without a meaning in int8.
     """
     kept = find_operators(graph, options.float_operators)
     check_quantizable(graph, kept)
@@ -64,7 +68,7 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
     quants = choose_quants(graph, operators, ranges, scheme)
     quantized = _Writer(graph, quants, kept, calibration, options).write()
     quantized.graph.remarks.append(
-        f"{_REMARK}: {options.describe()} over {calibration.samples} samples; {_float_words(graph, kept)}"
+        f"{METHOD}{options.describe()} over {calibration.samples} samples; {_float_words(graph, kept)}"
     )
     return quantized
 
@@ -78,26 +82,28 @@ def _float_words(graph: Graph, kept: frozenset[Operator]) -> str:
     return f"{len(named)} stay in float because --float-operators names them: {words}"
 
 
-def is_quantization_remark(remark: str) -> bool:
-    """Whether a graph's remark tells how it was quantized, as `convert` writes it."""
-    return remark.startswith(_REMARK)
-
-
 def quantize_graph(
     graph: Graph,
     samples: Iterable[Sample],
     options: QuantizeOptions = QuantizeOptions(),
     progress: Callable[[int], object] = lambda _: None,
+    profile: Path | None = None,
 ) -> Quantized:
     """`convert` by the ranges seen in samples, after a look at what cannot be converted, which takes less time.
 
-    With the option `equalize`, layers of `graph` are balanced first; what it computes stays the same. `progress` is
-    told 1 after each sample. Raises what `calibrate` and `convert` raise.
+    Where there is a profile file, its samples come before these, of which there may be none then. With the option
+    `equalize`, layers of `graph` are balanced first; what it computes stays the same. `progress` is told 1 after each
+    sample. Raises what `calibrate`, `load_profile` and `convert` raise.
     """
     check_quantizable(graph, find_operators(graph, options.float_operators))
     if options.equalize:
         equalize(graph)
-    return convert(graph, calibrate(graph, samples, progress), options)
+    earlier = None if profile is None else load_profile(graph, profile)
+    if earlier is not None and earlier.is_equalized is not options.equalize:
+        with_or_without = "with" if earlier.is_equalized else "without"
+        raise CompileError.of("bad-option", f"the profile was made {with_or_without} --equalize", help="do the same")
+    given = calibrate(graph, samples, progress, may_be_empty=earlier is not None, is_equalized=options.equalize)
+    return convert(graph, given if earlier is None else earlier.merged(given), options)
 
 
 def _is_float(value: Value) -> bool:
@@ -188,7 +194,7 @@ class _Writer:
             made = self._operand(value) if value.is_constant else self._values[value]
             self._graph.add_output(name, made)
         made_of = {v: new for v, new in self._values.items() if _is_float(v) and not v.is_constant and v not in cut}
-        return Quantized(self._graph, made_of)
+        return Quantized(self._graph, made_of, self._calibration)
 
     def _is_done_by_saturation(self, op: Operator) -> bool:
         """Whether a relu changes nothing: its operand has the same numbers, of which the least stands for zero."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -13,35 +13,16 @@ from luciole.graph.interpret import run_graph
 from luciole.ir.arithmetic import dequantize, quantize
 from luciole.ir.types import Array
 from luciole.quantize.calibrate import Sample
-from luciole.quantize.convert import Quantized
+from luciole.quantize.convert import Quantized, quantize_graph
+from luciole.quantize.names import tensor_names
+from luciole.quantize.options import QuantizeOptions
+from luciole.quantize.remarks import LayerError, layer_remarks
+
+#: So many samples are compared layer by layer; the figures are of many elements each.
+COMPARED_SAMPLES = 16
 
 #: A perfect result has no finite ratio; this stands for it, far above what float32 can reach.
 EXACT_DECIBELS = 200.0
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """The error of one value against float, with all operators before it in int8 too.
-
-    `node` is the name in the user's model of the operator that makes it, or empty.
-    `signal_to_noise_db` is 10 log10(sum of squares of the reals / sum of squares of the errors); `largest_error` is in
-    reals, `largest_real` the greatest magnitude of the float value. `effective_bits` are those of an ideal quantizer
-    with the same ratio, (ratio - 1.76) / 6.02.
-    """
-
-    name: str
-    node: str
-    kind: str
-    scale: float
-    zero_point: int
-    signal_to_noise_db: float
-    largest_error: float
-    largest_real: float
-
-    @property
-    def effective_bits(self) -> float:
-        """Bits of an ideal quantizer with this ratio of signal to noise."""
-        return (self.signal_to_noise_db - 1.76) / 6.02
 
 
 def quantize_sample(graph: Graph, sample: Sample) -> dict[str, Array]:
@@ -76,7 +57,33 @@ def layer_errors(
         run_graph(graph, sample, remember)
         run_graph(quantized.graph, quantize_sample(quantized.graph, sample), compare)
         progress(1)
-    return tuple(_layer(quantized.values[value], tally) for value, tally in tallies.items())
+    names = tensor_names(graph)
+    return tuple(_layer(names[value], quantized.values[value], tally) for value, tally in tallies.items())
+
+
+def quantize_and_compare(
+    graph: Graph,
+    samples: Iterable[Sample],
+    options: QuantizeOptions = QuantizeOptions(),
+    progress: Callable[[int], object] = lambda _: None,
+    profile: Path | None = None,
+) -> tuple[Quantized, tuple[LayerError, ...]]:
+    """`quantize_graph`, and the error of each result on the first samples; the graph remembers both in its remarks.
+
+    `progress` is told 1 after each sample that was calibrated with, of which there may be none with a profile.
+    """
+    first: list[Sample] = []
+
+    def passing() -> Iterator[Sample]:
+        for sample in samples:
+            if len(first) < COMPARED_SAMPLES:
+                first.append(sample)
+            yield sample
+
+    quantized = quantize_graph(graph, passing(), options, progress, profile)
+    layers = layer_errors(graph, quantized, first) if first else ()
+    quantized.graph.remarks.extend(layer_remarks(layers))
+    return quantized, layers
 
 
 class _Tally:
@@ -101,9 +108,9 @@ class _Tally:
         return max(-EXACT_DECIBELS, min(EXACT_DECIBELS, 10 * math.log10(self.signal / self.noise)))
 
 
-def _layer(value: Value, tally: _Tally) -> LayerError:
+def _layer(name: str, value: Value, tally: _Tally) -> LayerError:
     quant, producer = value.type.quant, value.producer
     scale, zero_point = (quant.scale, quant.zero_point) if quant is not None else (1.0, 0)
     node, kind = (producer.location.node, producer.kind) if producer is not None else ("", "")
     sums = (tally.decibels(), tally.largest_error, tally.largest_real)
-    return LayerError(value.name, node, kind, scale, zero_point, *sums)
+    return LayerError(name, node, kind, scale, zero_point, *sums)

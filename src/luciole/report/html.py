@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from luciole.quantize.remarks import LayerError
 from luciole.report.chart import memory_chart
 from luciole.report.model import LayerReport, Report, occupied_bytes
 from luciole.report.table import format_cell, format_count, format_size, shorten, visible
@@ -86,6 +87,7 @@ def render_html(report: Report) -> str:
         buffers=sorted(report.buffers, key=lambda b: (b.first, b.offset, b.name)),
         tensors=[("input", t) for t in report.inputs] + [("output", t) for t in report.outputs],
         instructions_per_mac=f"{emulated.instructions / report.macs:.2f}" if emulated and report.macs else "",
+        quantization_rows=_quantization_rows(report),
         is_measured=any(layer.instructions is not None for layer in report.layers),
     )
     return html
@@ -115,6 +117,21 @@ def _layer_rows(report: Report, peak: int) -> list[LayerRow]:
             )
         )
     return rows
+
+
+def _quantization_rows(report: Report) -> list[tuple[LayerError, Bar]]:
+    """The error of each result that quantization made; bars are of the ratio of signal to noise."""
+    layers = report.quantization.layers if report.quantization is not None else ()
+    return [
+        (
+            layer,
+            Bar(
+                f"{layer.signal_to_noise_db:.1f}",
+                _percent(round(10 * min(60.0, max(0.0, layer.signal_to_noise_db))), 600),
+            ),
+        )
+        for layer in layers
+    ]
 
 
 def _flash_parts(report: Report) -> list[FlashPart]:

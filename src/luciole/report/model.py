@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import cast
 
 from luciole.errors import CompileError, InternalError, Location, printable
+from luciole.quantize.remarks import Quantization
 from luciole.report import codec
 from luciole.report.codec import Pairs
 
@@ -21,7 +22,7 @@ SCHEMA_VERSION = 1
 _LARGEST_INTEGER = (1 << 63) - 1
 
 #: Fields that may hold a negative number; all others are counts.
-_SIGNED_FIELDS = ("zero_point", "first", "last")
+_SIGNED_FIELDS = ("zero_point", "first", "last", "signal_to_noise_db")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ class Report:
     `layers` are the instructions of the program; `first` and `last` of `buffers` count them. `helpers` are the
     symbols that the bundle leaves to the user's toolchain (soft-float routines on cores without FPU), empty for
     integer models. `removed_channels` are the proofs of channels that the compiler removed, a line each. `options` are
-    those that differ from the defaults. `emulated` is `None` until measured.
+    those that differ from the defaults. `quantization` tells how we made the model one of integers, and what that cost.
+    `emulated` is `None` until measured.
 
     Invariants, which `problems` checks:
       1. counts are integers from 0 to 2^63 - 1, floats are finite;
@@ -186,6 +188,7 @@ class Report:
     helpers: tuple[str, ...] = ()
     removed_channels: tuple[str, ...] = ()
     options: Pairs = ()
+    quantization: Quantization | None = None
     emulated: EmulatedReport | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -54,7 +54,7 @@ def test_the_facts_of_each_layer(luciole: Run, folder: Path) -> None:
         "softmax",
     ]
     assert all(layer["signal_to_noise_db"] > 20 and layer["effective_bits"] > 3 for layer in facts["layers"])
-    assert "over 6 samples" in facts["remarks"][-1] and facts["accuracy"] is None and facts["files"] == []
+    assert "over 6 samples" in facts["method"] and facts["accuracy"] is None and facts["files"] == []
 
 
 def test_compiling_quantizes_on_the_way(luciole: Run, folder: Path) -> None:
@@ -72,9 +72,46 @@ def test_compiling_quantizes_on_the_way(luciole: Run, folder: Path) -> None:
 
 def test_how_it_was_quantized_survives_saving_and_compiling(luciole: Run, folder: Path) -> None:
     assert luciole("quantize", "net.graph", *CALIBRATED, "-o", "int8.graph").code == 0
-    saved = luciole("compile", "int8.graph", "--json").json
-    at_once = luciole("compile", "net.graph", "--quantize", "int8", *CALIBRATED, "--json").json
+    saved = luciole("compile", "int8.graph", "-o", "saved", "--json").json
+    at_once = luciole("compile", "net.graph", "--quantize", "int8", *CALIBRATED, "-o", "at_once", "--json").json
     assert dict(saved["options"])["quantization"] == dict(at_once["options"])["quantization"]
+    assert saved["quantization"] == at_once["quantization"] and len(saved["quantization"]["layers"]) == 8
+    for page in ("saved/int8.report.html", "at_once/net.report.html"):
+        text = Path(page).read_text(encoding="utf-8")
+        assert "<h2>Quantization</h2>" in text and "ranges by minmax over 24 samples" in text
+    assert luciole("quantize", "net.graph", *CALIBRATED, "--data", "data.npz", "-o", "int8.graph").code == 0
+    told = luciole("compile", "int8.graph", "-o", "saved", "--json").json["quantization"]["accuracy"]
+    assert told["samples"] == 24 and 0 <= told["integer_right"] <= 24
+    assert "Right answers of 24 labelled samples" in Path("saved/int8.report.html").read_text(encoding="utf-8")
+
+
+def test_a_profile_takes_the_place_of_samples(luciole: Run, folder: Path) -> None:
+    options = ("--observer", "mse", "--correct-bias", "--equalize", "--float-operators", "softmax,stem")
+    with_samples = luciole("quantize", "net.graph", *CALIBRATED, *options, "-o", "a.graph", "--save-profile", "p.json")
+    assert with_samples.code == 0, with_samples.err
+    assert "layers equalized, biases corrected over 24 samples; 2 stay in float" in with_samples.out
+    assert luciole("quantize", "net.graph", "--profile", "p.json", *options, "-o", "b.graph").code == 0
+    text = [line for line in Path("a.graph").read_text().splitlines() if "quantization layer" not in line]
+    assert text == Path("b.graph").read_text().splitlines()
+    assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes()
+    compiled = ("compile", "net.graph", "--quantize", "int8", "--profile", "p.json", *options)
+    assert (
+        luciole(*compiled, "-o", "c").code == 0 and luciole("compile", "b.graph", "--name", "net", "-o", "d").code == 0
+    )
+    assert Path("c/net.o").read_bytes() == Path("d/net.o").read_bytes()
+
+
+def test_two_parts_of_the_data_through_a_profile_give_the_bytes_of_the_whole(luciole: Run, folder: Path) -> None:
+    arrays = np.load("data.npz")
+    np.savez("first.npz", x=arrays["x"][:7])
+    np.savez("rest.npz", x=arrays["x"][7:])
+    assert luciole("quantize", "net.graph", *CALIBRATED, "--save-profile", "whole.json").code == 0
+    assert (
+        luciole("quantize", "net.graph", "--calibration", "first.npz", *SCALING, "--save-profile", "f.json").code == 0
+    )
+    rest = ("--profile", "f.json", "--calibration", "rest.npz", *SCALING, "--save-profile", "both.json")
+    assert luciole("quantize", "net.graph", *rest).code == 0
+    assert Path("whole.json").read_bytes() == Path("both.json").read_bytes()
 
 
 def test_a_session_of_a_quantized_model(folder: Path) -> None:
@@ -94,6 +131,18 @@ def test_a_session_of_a_quantized_model(folder: Path) -> None:
             "error[no-calibration-data]: --quantize int8 needs samples of what the model will see",
         ),
         (("quantize", "net.graph"), 1, "error[no-calibration-data]: "),
+        (
+            ("compile", "net.graph", "--equalize", "--float-operators", "x"),
+            1,
+            "error[bad-option]: --float-operators, --equalize say nothing without --quantize",
+        ),
+        (
+            ("quantize", "net.graph", *CALIBRATED, "--float-operators", "nobody"),
+            1,
+            "error[bad-option]: --float-operators: no operator is called nobody",
+        ),
+        (("quantize", "net.graph", "--profile", "nowhere.json"), 1, "error[profile-file]"),
+        (("quantize", "net.graph", "--profile", "data.npz"), 1, "error[profile-file]"),
         (
             ("compile", "net.graph", "--calibration", "data.npz"),
             1,

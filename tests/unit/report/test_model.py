@@ -35,6 +35,7 @@ def test_json_has_the_keys_that_tools_rely_on(report: Report) -> None:
         "helpers",
         "removed_channels",
         "options",
+        "quantization",
         "emulated",
     ]
     assert {"name", "sha256"} <= set(document["model"])

@@ -38,6 +38,14 @@ MOVING_CASES: dict[str, dict[str, ModelSpec]] = {
             (2, 3, 3, 2), (5, 5), (9, 9), is_float=True, stride_w=2, stride_h=2, padding="VALID"
         ),
     },
+    "DEPTH_TO_SPACE": {
+        "blocks": unary("DEPTH_TO_SPACE", image(2, 2, 3, 12), image(2, 4, 6, 3, name="y"), block_size=2),
+        "float-blocks": unary("DEPTH_TO_SPACE", floats(1, 2, 1, 9), floats(1, 6, 3, 1, name="y"), block_size=3),
+    },
+    "SPACE_TO_DEPTH": {
+        "blocks": unary("SPACE_TO_DEPTH", image(2, 4, 6, 3), image(2, 2, 3, 12, name="y"), block_size=2),
+        "float-blocks": unary("SPACE_TO_DEPTH", floats(1, 6, 3, 1), floats(1, 2, 1, 9, name="y"), block_size=3),
+    },
     "GATHER": {
         "rows": unary("GATHER", image(5, 3), image(2, 2, 3, name="y"), integers(4, 0, 2, 2, shape=(2, 2)), axis=0),
         "float-columns": unary("GATHER", floats(2, 5), floats(2, 1, name="y"), integers(3), axis=1),

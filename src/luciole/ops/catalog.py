@@ -22,6 +22,7 @@ MODULES = (
     "softmax",
     "reshape",
     "transpose",
+    "depth_space",
     "slice",
     "gather",
     "scatter",

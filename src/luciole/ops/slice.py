@@ -132,8 +132,8 @@ def _import_onnx_slice(node: ForeignNode, g: GraphBuilder) -> Value:
     ranges = [range(size) for size in x.type.shape]
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         ranges[axis] = ranges[axis][start:end:step]
-    if any(not r for r in ranges):
-        raise node.unsupported("Slice takes nothing, so its result has no elements", code="unsupported-empty")
+    if any(not r for r in ranges):  # for a Concat to leave out
+        return g.constant(np.zeros([len(r) for r in ranges], x.type.dtype.numpy), name=node.name)
     return g.add(_slice_of(node, x, ranges), node.name)
 
 
@@ -156,12 +156,15 @@ def _import_onnx_split(node: ForeignNode, g: GraphBuilder) -> tuple[Value, ...]:
             raise node.error(f"Split of {x.type} along axis {axis} into {count} equal parts")
         part = -(-size // count)
         sizes = (*(part,) * (count - 1), size - part * (count - 1))
-    if len(sizes) != count or sum(sizes) != size or min(sizes) < 1:
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 0:
         raise node.error(f"Split of {x.type} along axis {axis} into parts of {list(sizes)}")
     results, begin = [], 0
     for name, length in zip(node.output_names, sizes, strict=True):
         ranges = [range(n) for n in x.type.shape]
         ranges[axis] = range(begin, begin + length)
-        results.append(g.add(_slice_of(node, x, ranges), name))
+        if length:
+            results.append(g.add(_slice_of(node, x, ranges), name))
+        else:  # for a Concat to leave out
+            results.append(g.constant(np.zeros([len(r) for r in ranges], x.type.dtype.numpy), name=name))
         begin += length
     return tuple(results)

@@ -22,8 +22,9 @@ from luciole.importers.onnx import composite  # noqa: F401  # its rules register
 from luciole.importers.onnx.bind import bind_inputs
 from luciole.importers.onnx.folding import MAXIMUM_ELEMENTS as MAXIMUM_FOLDED
 from luciole.importers.onnx.folding import can_fold, fold
-from luciole.importers.onnx.model import OnnxInput, OnnxModel, OnnxNode, Unreadable
+from luciole.importers.onnx.model import Branch, OnnxInput, OnnxModel, OnnxNode, Unreadable
 from luciole.importers.onnx.reader import parse_model
+from luciole.importers.onnx.standard_functions import expand_function, is_standard_function
 from luciole.importers.onnx.tensors import GRAPH_TYPES, MAXIMUM_RANK
 from luciole.importers.onnx.upgrade import upgrade
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array, TensorType
@@ -59,7 +60,12 @@ def _check_kinds(model: OnnxModel, diagnostics: Diagnostics) -> set[str]:
     """Collect the kinds of nodes without an import rule, and give them."""
     unknown: dict[str, list[OnnxNode]] = {}
     for node in model.nodes:
-        if node.kind not in onnx and not can_fold(node.kind):
+        if not (
+            node.kind in onnx
+            or node.kind == "If"
+            or can_fold(node.kind)
+            or is_standard_function(node.kind, model.opset)
+        ):
             unknown.setdefault(node.kind, []).append(node)
     if unknown:
         shown = [_counted(kind, nodes) for kind, nodes in list(unknown.items())[:_MAXIMUM_KINDS]]
@@ -101,13 +107,13 @@ class _Build:
             self.unknown.update(node.outputs)
             return
         try:
-            _check_node(node, self.model.opset)
-            self._add(node)
+            self._add(node, self.model.opset)
         except CompileError as error:
             self.diagnostics.extend(_with_exit_codes(error))
             self.unknown.update(node.outputs)
 
-    def _add(self, node: OnnxNode) -> None:
+    def _add(self, node: OnnxNode, opset: int) -> None:
+        _check_node(node, opset)
         plain = ForeignNode(
             kind=node.kind,
             location=node.location,
@@ -116,9 +122,18 @@ class _Build:
             output_types=(),
             attributes=node.attributes,
         )
-        foreign = upgrade(plain, self.model.opset)
+        foreign = upgrade(plain, opset)
         if (arrays := fold(foreign)) is not None:
             self.arrays.update(zip(node.outputs, (_frozen(array) for array in arrays), strict=False))
+            return
+        if node.kind == "If":
+            self._add_branch(foreign, opset)
+            return
+        if node.kind not in onnx and is_standard_function(node.kind, opset):
+            inner, constants, written = expand_function(plain, node.inputs, opset)
+            self.arrays.update(constants)
+            for part in inner:
+                self._add(part, written)
             return
         if node.kind not in onnx:
             raise foreign.unsupported(
@@ -137,9 +152,30 @@ class _Build:
                 self.arrays[name] = _frozen(_computed(value))
                 del self.values[name]
 
+    def _add_branch(self, node: ForeignNode, opset: int) -> None:
+        """Add the nodes of one branch of an `If` whose condition is known."""
+        condition = node.input(0).data
+        if condition is None or condition.size != 1:
+            raise node.unsupported("If by a condition that is computed at run time", code="unsupported-operator")
+        branch = node.attributes.get("then_branch" if condition.item() else "else_branch")
+        if not isinstance(branch, Branch) or len(branch.outputs) != len(node.output_names):
+            raise node.error("the branches of If must be graphs without inputs, with the results of the node")
+        made = [*branch.constants, *(name for inner in branch.nodes for name in inner.outputs if name)]
+        if twice := [name for name in made if name in self.arrays or name in self.values]:
+            raise node.error(f'"{printable(twice[0])}" is made twice', code="malformed-graph")
+        self.arrays.update(branch.constants)
+        for inner in branch.nodes:
+            self._add(inner, opset)
+        for name, inner_name in zip(node.output_names, branch.outputs, strict=True):
+            self.values[name] = self._operand(inner_name, node.location)
+            if inner_name in self.arrays:
+                self.arrays[name] = self.arrays[inner_name]
+
     def _operand(self, name: str, location: Location) -> Value:
         """The value of a tensor; a constant is made when it is first read."""
         if name not in self.values:
+            if name not in self.arrays:  # in a graph that a node holds; others are checked when they are read
+                raise CompileError.of("malformed-graph", f'"{printable(name)}" is read, but nothing made it', location)
             data = self.arrays[name]
             if data.dtype.name not in GRAPH_TYPES:
                 message = f'constant "{printable(name)}" is of {data.dtype.name}, which the graph does not have'
@@ -150,8 +186,12 @@ class _Build:
     def finish(self) -> Graph:
         """The graph with its outputs, without what only led to constants."""
         for output in self.model.outputs:
-            value = self._operand(output.name, Location(self.model.file))
+            location = Location(self.model.file)
+            value = self._operand(output.name, location)
             _check_output(output, value, self.model.file)
+            if value.type.elements == 0:
+                message = f'the output "{printable(output.name)}" is {value.type}, without elements'
+                raise CompileError.of("unsupported-empty", message, location, exit_code=EXIT_UNSUPPORTED)
             self.g.output(output.name, value)
         graph = self.g.graph
         for op in reversed(graph.operators):
@@ -203,7 +243,7 @@ def _check_node(node: OnnxNode, opset: int) -> None:
 
 def _check_result(node: ForeignNode, value: Value) -> None:
     """Raise `CompileError` for results that no graph may have."""
-    if value.type.elements == 0:
+    if value.type.elements == 0 and not value.is_constant:
         raise node.unsupported(f"the result {value.type} of {node.kind} has no elements", code="unsupported-empty")
     if value.type.rank > MAXIMUM_RANK:
         message = f"the result of {node.kind} has {value.type.rank} dimensions; the limit is {MAXIMUM_RANK}"

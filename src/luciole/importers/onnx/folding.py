@@ -76,6 +76,22 @@ def _divide(a: Array, b: Array) -> Array:
     return np.asarray(quotient + ((a % b != 0) & ((a < 0) != (b < 0)))).astype(a.dtype)
 
 
+def _remainder(node: ForeignNode) -> Array:
+    """Of integers: with the sign of the divisor or, with `fmod`, of the dividend."""
+    function = np.fmod if node.integer("fmod", 0) else np.mod
+    a, b = node.constant(0), node.constant(1)
+    if a.dtype.kind not in "iu" or not np.all(b):
+        raise ValueError("remainders of floats or by zero are not known at compile time")
+    return _elementwise(function)(node)  # type: ignore[return-value]  # of one result
+
+
+def _triangle(node: ForeignNode) -> Array:
+    data = node.constant(0)
+    offset = int(node.constant(1).item()) if node.optional(1) is not None else 0
+    offset = min(max(offset, -data.shape[-2]), data.shape[-1])
+    return np.triu(data, offset) if node.integer("upper", 1) else np.tril(data, offset)
+
+
 def _cast(node: ForeignNode) -> Array:
     _, dtype, _ = ELEMENT_TYPES.get(node.integer("to"), ("", None, ""))
     if dtype is None or dtype.name not in GRAPH_TYPES:
@@ -173,11 +189,15 @@ _FOLDERS: dict[str, Folder] = {
     "Floor": _elementwise(np.floor),
     "Gather": _gather,
     "Greater": _elementwise(np.greater),
+    "GreaterOrEqual": _elementwise(np.greater_equal),
     "Less": _elementwise(np.less),
+    "LessOrEqual": _elementwise(np.less_equal),
     "Max": _elementwise(lambda *arrays: np.asarray(np.max(np.broadcast_arrays(*arrays), axis=0))),
     "Min": _elementwise(lambda *arrays: np.asarray(np.min(np.broadcast_arrays(*arrays), axis=0))),
     "Mul": _elementwise(np.multiply),
     "Neg": _elementwise(np.negative),
+    "Mod": _remainder,
+    "NonZero": lambda node: np.stack(np.nonzero(np.atleast_1d(node.constant(0)))).astype(np.int64),
     "Not": _elementwise(np.logical_not),
     "Or": _elementwise(np.logical_or),
     "Range": _range,
@@ -187,5 +207,7 @@ _FOLDERS: dict[str, Folder] = {
     "Squeeze": _squeeze,
     "Sub": _elementwise(np.subtract),
     "Transpose": _transpose,
+    "Trilu": _triangle,
     "Where": _elementwise(np.where),
+    "Xor": _elementwise(np.logical_xor),
 }

@@ -5,7 +5,7 @@ A few lines of functions that call each other twice stand for a number of nodes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,34 +58,10 @@ class _Inlining:
         if depth >= _MAXIMUM_DEPTH:
             raise self._error(f"function {printable(key[1])} calls itself, or calls go deeper than {_MAXIMUM_DEPTH}")
         self._check_versions(function, key[1])
-        for inner in self._body(function, node, f"{text_of(node.name) or key[1]}#{self.count}"):
+        if len(node.input) > len(function.input) or len(node.output) > len(function.output):
+            raise self._error(f"a call of function {printable(key[1])} has too many operands or results")
+        for inner in inline_call(function, node, f"{text_of(node.name) or key[1]}#{self.count}"):
             yield from self.expand(inner, depth + 1)
-
-    def _body(self, function: Any, call: Any, label: str) -> Iterator[Any]:
-        """The nodes of a function with the names and attributes of a call; `label` makes inner names unique."""
-        if len(call.input) > len(function.input) or len(call.output) > len(function.output):
-            raise self._error(
-                f"a call of function {printable(text_of(function.name))} has too many operands or results"
-            )
-        names: dict[str, str] = {}
-        for formal, actual in ((function.input, call.input), (function.output, call.output)):
-            given = [text_of(name) for name in actual]
-            names |= dict(zip(map(text_of, formal), [*given, *[""] * (len(formal) - len(given))], strict=True))
-        unread = {text_of(name) for name in function.output if not names[text_of(name)]}
-        attributes = {text_of(a.name): a for a in (*function.attribute_proto, *call.attribute)}
-
-        def renamed(name: str) -> str:
-            return names[name] if name in names and name not in unread else f"{label}/{name}" if name else ""
-
-        for position, node in enumerate(function.node):
-            inner = type(node)()
-            inner.CopyFrom(node)
-            inner.name = f"{label}/{text_of(node.name) or position}"
-            del inner.input[:], inner.output[:], inner.attribute[:]
-            inner.input.extend(renamed(text_of(name)) for name in node.input)
-            inner.output.extend(renamed(text_of(name)) for name in node.output)
-            inner.attribute.extend(_bound_attributes(node, attributes))
-            yield inner
 
     def _check_versions(self, function: Any, name: str) -> None:
         """Raise `CompileError` where a function is written in another version of operators than the model."""
@@ -98,6 +74,43 @@ class _Inlining:
     def _error(self, problem: str, code: str = "malformed-model") -> CompileError:
         exit_code = 1 if code == "malformed-model" else EXIT_UNSUPPORTED
         return CompileError.of(code, f"the model cannot be inlined: {problem}", self.location, exit_code=exit_code)
+
+
+def inline_call(function: Any, call: Any, label: str) -> Iterator[Any]:
+    """The nodes of a function with the names and attributes of a call; `label` makes inner names unique."""
+    names: dict[str, str] = {}
+    for formal, actual in ((function.input, call.input), (function.output, call.output)):
+        given = [text_of(name) for name in actual]
+        names |= dict(zip(map(text_of, formal), [*given, *[""] * (len(formal) - len(given))], strict=True))
+    unread = {text_of(name) for name in function.output if not names[text_of(name)]}
+    attributes = {text_of(a.name): a for a in (*function.attribute_proto, *call.attribute)}
+
+    def renamed(name: str) -> str:
+        return names[name] if name in names and name not in unread else f"{label}/{name}" if name else ""
+
+    for position, node in enumerate(function.node):
+        yield _renamed_node(node, f"{label}/{text_of(node.name) or position}", renamed, attributes)
+
+
+def _renamed_node(node: Any, name: str, renamed: Callable[[str], str], attributes: Mapping[str, Any]) -> Any:
+    """A node with other names of tensors, in the graphs that it holds too, and with attributes of the call."""
+    inner = type(node)()
+    inner.CopyFrom(node)
+    inner.name = name
+    del inner.input[:], inner.output[:], inner.attribute[:]
+    inner.input.extend(renamed(text_of(tensor)) for tensor in node.input)
+    inner.output.extend(renamed(text_of(tensor)) for tensor in node.output)
+    inner.attribute.extend(_bound_attributes(node, attributes))
+    for attribute in inner.attribute:
+        if attribute.HasField("g"):
+            nodes = [
+                _renamed_node(part, f"{name}/{text_of(part.name)}", renamed, attributes) for part in attribute.g.node
+            ]
+            del attribute.g.node[:]
+            attribute.g.node.extend(nodes)
+            for tensor in (*attribute.g.input, *attribute.g.output, *attribute.g.initializer):
+                tensor.name = renamed(text_of(tensor.name))
+    return inner
 
 
 def _bound_attributes(node: Any, attributes: Mapping[str, Any]) -> Iterator[Any]:

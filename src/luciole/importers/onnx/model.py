@@ -20,6 +20,15 @@ class Unreadable:
     what: str
 
 
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A graph that an attribute holds, without inputs of its own: its constants, its nodes in order, its results."""
+
+    constants: Mapping[str, Array]
+    nodes: tuple[OnnxNode, ...]
+    outputs: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class OnnxInput:
     """What the file says about an input or output of the model.

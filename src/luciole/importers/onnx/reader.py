@@ -12,7 +12,7 @@ from typing import Any
 
 from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, ToolError, printable
 from luciole.importers.onnx.functions import inline_functions
-from luciole.importers.onnx.model import Attribute, OnnxInput, OnnxModel, OnnxNode, Unreadable
+from luciole.importers.onnx.model import Attribute, Branch, OnnxInput, OnnxModel, OnnxNode, Unreadable
 from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name, read_tensor, text_of
 from luciole.ir.types import Array
 
@@ -28,7 +28,7 @@ MAXIMUM_INPUTS = 4096  # and as many outputs
 _OWN_DOMAINS = ("", "ai.onnx")
 
 # Numbers of `AttributeProto.AttributeType` (onnx.proto).
-_FLOAT, _INT, _STRING, _TENSOR, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 6, 7, 8
+_FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
 _UNREADABLE = {5: "a graph", 9: "tensors", 10: "graphs", 11: "a sparse tensor", 12: "sparse tensors", 13: "a type"}
 
 
@@ -42,6 +42,17 @@ def parse_model(data: bytes, file: str, folder: Path | None = None) -> OnnxModel
     model = reading.model(_parse(data, Location(file)))
     reading.diagnostics.raise_if_any()
     return model
+
+
+def read_nodes(protos: Iterable[Any], constants: dict[str, Array], location: Location) -> list[OnnxNode]:
+    """Nodes that stand in no file, in order; those that hold constants are added to `constants`.
+
+    Raises `CompileError` for attributes that cannot be read.
+    """
+    reading = _Reading(location.file, None)
+    nodes = [reading.node(position, proto, constants) for position, proto in enumerate(protos)]
+    reading.diagnostics.raise_if_any()
+    return [node for node in nodes if node is not None]
 
 
 def _parse(data: bytes, location: Location) -> Any:
@@ -87,7 +98,7 @@ class _Reading:
             self.problem("unsupported-sparsity", f"{len(graph.sparse_initializer)} tensors are stored sparsely")
         constants = self._constants(graph)
         inputs = tuple(self._end(info, "input") for info in graph.input if text_of(info.name) not in constants)
-        nodes = [self._node(position, node, constants) for position, node in enumerate(proto_nodes)]
+        nodes = [self.node(position, node, constants) for position, node in enumerate(proto_nodes)]
         model = OnnxModel(
             file=self.location.file,
             opset=opset,
@@ -170,7 +181,7 @@ class _Reading:
             sizes.append(int(size.dim_value) if which == "dim_value" else text_of(size.dim_param))
         return OnnxInput(name, element, tuple(sizes))
 
-    def _node(self, position: int, node: Any, constants: dict[str, Array]) -> OnnxNode | None:
+    def node(self, position: int, node: Any, constants: dict[str, Array]) -> OnnxNode | None:
         """One node; a `Constant` becomes one of the constants."""
         domain, operator = text_of(node.domain), text_of(node.op_type)
         kind = operator if domain in _OWN_DOMAINS else f"{domain}:{operator}"
@@ -210,7 +221,21 @@ class _Reading:
             return tuple(int(value) for value in attribute.ints)
         if type == _STRINGS:
             return tuple(text_of(value) for value in attribute.strings)
+        if (
+            type == _GRAPH
+            and location.kind == "If"
+            and not len(attribute.g.input)
+            and not len(attribute.g.sparse_initializer)
+        ):
+            return self._branch(attribute.g)
         return Unreadable(_UNREADABLE.get(type, f"of type {type}"))
+
+    def _branch(self, graph: Any) -> Branch:
+        """A graph that a node holds."""
+        constants = self._constants(graph)
+        nodes = [self.node(position, node, constants) for position, node in enumerate(graph.node)]
+        outputs = tuple(text_of(output.name) for output in graph.output)
+        return Branch(constants, tuple(node for node in nodes if node is not None), outputs)
 
     def _constant(
         self,

@@ -125,3 +125,11 @@ def test_results_that_see_nothing_are_refused() -> None:
     y = net.add("ConvTranspose", "x", net.weights(2, 3, 2, 2), output_shape=[9, 9])
     with pytest.raises(CompileError, match="with 9 results along an axis that gives 5"):
         imported(net, (1, 2, 4, 4), y)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_channels_to_pixels_and_back(mode: str) -> None:
+    net = Net(opset=13)
+    check(net, (1, 12, 2, 3), net.add("DepthToSpace", "x", blocksize=2, mode=mode))
+    net = Net(opset=13)
+    check(net, (2, 3, 4, 6), net.add("SpaceToDepth", "x", blocksize=2))

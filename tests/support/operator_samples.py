@@ -16,7 +16,7 @@ from luciole.graph.samples import Samples
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.core import Kernel
-from luciole.kernel.transform import expand_long_multiply
+from luciole.lower.schedule import scheduled
 from luciole.ops.catalog import load_operators
 from luciole.targets.base import BoundKernel, build_kernel
 from support.random_kernels import equal_bits
@@ -99,9 +99,7 @@ def compile_samples(chosen: tuple[Sample, ...], target: Target) -> bytes:
     """One object with the generic kernels as functions `kernel_0`, `kernel_1`, ... in order."""
     modules = []
     for number, sample in enumerate(chosen):
-        kernel = sample.bound.kernel
-        if not target.has("long_multiply"):
-            kernel = expand_long_multiply(kernel)
+        kernel = scheduled(sample.bound.kernel, target)
         modules.append(LlvmModule(print_kernel_llvm(kernel, f"kernel_{number}", target)))
     return compile_object(modules, target)
 

@@ -133,6 +133,16 @@ def multiplication_multiplier(first_scale: float, second_scale: float, output_sc
     return quantize_multiplier(first_scale * second_scale / output_scale)
 
 
+def float_mean_multiplier(input_scale: float, output_scale: float, count: int) -> Multiplier:
+    """Multiplier of a mean over `count` elements for rounding `onnx`: input_scale / float32(output_scale * count).
+
+    As onnxruntime's QLinearGlobalAveragePool has it. Raises `ValueError` when `count` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"a mean of {count} elements")
+    return quantize_multiplier(_float32_quotient(input_scale, _float32_product(output_scale, float(count))))
+
+
 def rescaling_multiplier(input_scale: float, output_scale: float) -> Multiplier:
     """Multiplier of quantize from integers (requantize), relu and reductions: input_scale / output_scale in double."""
     return quantize_multiplier(input_scale / output_scale)

@@ -8,9 +8,15 @@ from __future__ import annotations
 from luciole.ir.fixed_point import ONE_Q2, RECIPROCAL_INTERCEPT_Q2, RECIPROCAL_SLOPE_Q2, RECIPROCAL_STEPS
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
-from luciole.kernel.core import Expr, cast, clamp, maximum, select
+from luciole.kernel.core import Expr, cast, clamp, maximum, minimum, select
 
-I32, I64, U32 = DType.I32, DType.I64, DType.U32
+I32, I64, U32, U64 = DType.I32, DType.I64, DType.U32, DType.U64
+
+#: Bits of a float32 significand.
+_SIGNIFICAND = 24
+
+#: Bits behind the point of the sums that `nearest_float` rounds.
+FRACTION_BITS = 44
 
 
 @define_intrinsic("high_multiply", I32, a=I32, b=I32)
@@ -100,6 +106,94 @@ def leading_zeros(k: IntrinsicBuilder, value: Expr) -> Expr:
         count = k.let(f"count{bits}", count + select(is_low, cast(bits, I32), cast(0, I32)))
         rest = k.let(f"rest{bits}", select(is_low, rest << bits, rest))
     return count
+
+
+def _shifted_half_even(k: IntrinsicBuilder, name: str, value: Expr, amount: Expr) -> Expr:
+    """value / 2**amount of an unsigned number, rounded to nearest, halves to even.
+
+    One less than half of 2**amount is added, and one more where the result would be odd. The lowest bit of `mask` says
+    whether anything is shifted at all.
+    """
+    mask = k.let(f"{name}_mask", (cast(1, value.dtype) << amount) - 1)
+    is_odd = k.let(f"{name}_odd", (value >> amount) & mask & 1)
+    return k.let(name, (value + (mask >> 1) + is_odd) >> amount)
+
+
+def _requantized_onnx(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Expr, *, is_small: bool) -> Expr:
+    """The meaning of both intrinsics below, in three roundings: to float32, of the product, to an integer.
+
+    The significand of a float32 number has 24 bits: that of the accumulator, unless it `is_small`, is rounded to so
+    many, the product of 48 bits again. Factors of two are counted apart: what is left to shift is `down`.
+    """
+    magnitude: Expr = k.let("magnitude", select(accumulator < 0, -accumulator, accumulator).cast(U32))
+    dropped: Expr = cast(0, I32)
+    if not is_small:
+        dropped = k.let("dropped", maximum(32 - _SIGNIFICAND - leading_zeros(magnitude), 0))
+        magnitude = _shifted_half_even(k, "significand", magnitude, dropped.cast(U32))
+    product = k.let("product", magnitude.cast(U64) * (multiplier.cast(U32) >> (31 - _SIGNIFICAND)).cast(U64))
+    zeros = leading_zeros((product >> (2 * _SIGNIFICAND - 32)).cast(U32))
+    excess = k.let("excess", maximum(_SIGNIFICAND - zeros, 0))
+    rounded = k.let("rounded", _shifted_half_even(k, "kept", product, excess.cast(U64)).cast(U32))
+    down = k.let("down", _SIGNIFICAND - shift - dropped - excess)
+    whole = _shifted_half_even(k, "whole", rounded, minimum(maximum(down, 0), 31).cast(U32))
+    if is_small:
+        result = k.let("result", whole.cast(I32))
+    else:
+        large = rounded << minimum(maximum(-down, 0), 30 - _SIGNIFICAND).cast(U32)
+        result = k.let("result", select(down < 0, large, whole).cast(I32))
+    return select(accumulator < 0, -result, result)
+
+
+@define_intrinsic("requantize_onnx", I32, accumulator=I32, multiplier=I32, shift=I32)
+def requantize_onnx(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Expr) -> Expr:
+    """rint(float32(accumulator) * float32(multiplier * 2**(shift - 31))) in integers, each step rounding half to even.
+
+    For multipliers of 24 significant bits, as `arithmetic.quantize_multiplier` gives them for float32 numbers, that are
+    not negative; -31 <= shift <= 30. Results of 2**21 and more in magnitude are not exact, but stay above that and
+    below 2**31. Targets with floating-point hardware take `requantize_onnx_float`.
+    """
+    return _requantized_onnx(k, accumulator, multiplier, shift, is_small=False)
+
+
+@define_intrinsic("requantize_onnx_small", I32, accumulator=I32, multiplier=I32, shift=I32)
+def requantize_onnx_small(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Expr) -> Expr:
+    """`requantize_onnx` for |accumulator| <= 2**24, which is a float32 number as it is, and results below 2**21."""
+    return _requantized_onnx(k, accumulator, multiplier, shift, is_small=True)
+
+
+@define_intrinsic("float_product", I64, number=I32, multiplier=I32, shift=I32)
+def float_product(k: IntrinsicBuilder, number: Expr, multiplier: Expr, shift: Expr) -> Expr:
+    """float32(number * multiplier * 2**(shift - 31)) in a fixed point of `FRACTION_BITS`, for |number| <= 2**24.
+
+    For multipliers as in `requantize_onnx`. What is below the last bit is dropped, and results above 2**15 in magnitude
+    are not exact but stay above it and below 2**17.
+    """
+    magnitude = k.let("magnitude", select(number < 0, -number, number).cast(U32))
+    product = k.let("product", magnitude.cast(U64) * (multiplier.cast(U32) >> (31 - _SIGNIFICAND)).cast(U64))
+    zeros = leading_zeros((product >> (2 * _SIGNIFICAND - 32)).cast(U32))
+    excess = k.let("excess", maximum(_SIGNIFICAND - zeros, 0))
+    kept = _shifted_half_even(k, "kept", product, excess.cast(U64))
+    up = k.let("up", FRACTION_BITS - _SIGNIFICAND + shift + excess)
+    moved = kept << clamp(up, 0, 60 - _SIGNIFICAND).cast(U64)
+    result = k.let("result", (moved >> clamp(-up, 0, 63).cast(U64)).cast(I64))
+    return select(number < 0, -result, result)
+
+
+@define_intrinsic("nearest_float", I32, value=I64)
+def nearest_float(k: IntrinsicBuilder, value: Expr) -> Expr:
+    """rint(float32(value / 2**44)), both roundings half to even, for |value| < 2**62.
+
+    The float32 sum of numbers that were added without loss, in a fixed point of `FRACTION_BITS`, and its integer.
+    """
+    magnitude = k.let("magnitude", select(value < 0, -value, value).cast(U64))
+    high = k.let("high", (magnitude >> 32).cast(U32))
+    low_zeros = k.let("low_zeros", leading_zeros(magnitude.cast(U32)) + 32)
+    zeros = select(high.eq(0), low_zeros, leading_zeros(high))
+    excess = k.let("excess", maximum(64 - _SIGNIFICAND - zeros, 0))
+    rounded = k.let("rounded", _shifted_half_even(k, "kept", magnitude, excess.cast(U64)).cast(U32))
+    down = k.let("down", minimum(FRACTION_BITS - excess, 31))
+    result = k.let("result", _shifted_half_even(k, "whole", rounded, down.cast(U32)).cast(I32))
+    return select(value < 0, -result, result)
 
 
 @define_intrinsic("reciprocal_of_one_plus", I32, fraction=I32)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from luciole.errors import CompileError
 from luciole.graph.core import Operator, Value
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Multiplier, Rounding
@@ -17,6 +16,8 @@ from luciole.kernel.builder import View
 from luciole.kernel.core import Constant, Expr, Operand, binary, clamp, maximum, minimum, select
 from luciole.kernel.intrinsics import (
     high_multiply,
+    requantize_onnx,
+    requantize_onnx_small,
     requantize_single,
     requantize_tflite,
     requantize_tflite_offset,
@@ -28,6 +29,10 @@ ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 #: Below this an accumulator, and up to this a right shift, may take the short requantization.
 #: See `requantize_tflite_offset`.
 SHORT_ACCUMULATOR_LIMIT, SHORT_SHIFT_LIMIT = 1 << 30, 22
+
+#: Up to these magnitudes accumulators and results may take the short form of rounding `onnx`.
+#: See `requantize_onnx_small`.
+EXACT_FLOAT_LIMIT, SMALL_RESULT_LIMIT = 1 << 24, 1 << 21
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,9 @@ class Requantizer:
         if self.is_short:
             offset = 2 * self.zero_point + 1
             return clamp(requantize_tflite_offset(accumulator, multiplier, shift, offset), self.low, self.high)
-        return clamp(_scaled(accumulator, multiplier, shift, self.rounding) + self.zero_point, self.low, self.high)
+        largest = max(m.real for m in self.multipliers)
+        scaled = _scaled(accumulator, multiplier, shift, self.rounding, self.accumulator_bound, largest)
+        return clamp(scaled + self.zero_point, self.low, self.high)
 
     def emit_constant(self, accumulator: Expr) -> Expr:
         """As `emit`, for one multiplier for all channels, as constants in the code."""
@@ -196,13 +203,18 @@ class Requantizer:
         return clamp(scaled + self.zero_point, self.low, self.high)
 
 
-def _scaled(accumulator: Expr, multiplier: Operand, shift: Operand, rounding: Rounding) -> Expr:
-    """accumulator * multiplier * 2**(shift - 31), rounded, for any accumulator and shift."""
+def _scaled(
+    accumulator: Expr, multiplier: Operand, shift: Operand, rounding: Rounding, bound: int, largest: float
+) -> Expr:
+    """accumulator * multiplier * 2**(shift - 31), rounded, for any shift; `bound` and `largest` are the greatest
+    magnitudes of accumulators and factors.
+    """
     if rounding == "tflite":
         return requantize_tflite(accumulator, multiplier, shift)
     if rounding == "tflite-single":
         return requantize_single(accumulator, multiplier, shift)
-    raise CompileError.of("unsupported-rounding", f"rounding {rounding} has no integer kernel", exit_code=2)
+    is_small = bound <= EXACT_FLOAT_LIMIT and bound * largest < SMALL_RESULT_LIMIT
+    return (requantize_onnx_small if is_small else requantize_onnx)(accumulator, multiplier, shift)
 
 
 def scaled_by(accumulator: Expr, multiplier: Multiplier, rounding: Rounding, bound: int) -> Expr:
@@ -215,7 +227,7 @@ def scaled_by(accumulator: Expr, multiplier: Multiplier, rounding: Rounding, bou
         return high_multiply(accumulator, multiplier.multiplier)
     if rounding == "tflite" and multiplier.shift < 0 and bound < SHORT_ACCUMULATOR_LIMIT:
         return requantize_tflite_right(accumulator, multiplier.multiplier, -multiplier.shift)
-    return _scaled(accumulator, multiplier.multiplier, multiplier.shift, rounding)
+    return _scaled(accumulator, multiplier.multiplier, multiplier.shift, rounding, bound, multiplier.real)
 
 
 def output_clamp(op: Operator, activation: str) -> tuple[int, int]:

@@ -177,6 +177,11 @@ class Conv2d(Operator):
         yield cls(
             s.i8(1, 3, 3, 4), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="tflite-single", quant=s.quant(0.12)
         )
+        yield cls(
+            s.i8(1, 5, 3, 4, zero=9), s.i8_weights(5, 2, 2, 4), s.i32_bias(5), rounding="onnx", quant=s.quant(0.1, 4)
+        )
+        large = s.i32_bias(4, -(1 << 30), 1 << 30)
+        yield cls(s.i8(1, 3, 3, 2), s.i8_weights(4, 1, 1, 2), large, rounding="onnx", quant=s.quant(4000.0, 4))
 
 
 ColumnRun = Callable[[LoopBuilder], Iterator[tuple[Operand, Operand, Operand]]]

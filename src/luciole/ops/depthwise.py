@@ -238,6 +238,14 @@ class DepthwiseConv2d(Operator):
             rounding="tflite-single",
             quant=s.quant(0.12, 7),
         )
+        yield cls(
+            s.i8(1, 5, 4, 4, zero=-30),
+            s.i8_weights(1, 3, 3, 4, axis=3),
+            s.i32_bias(4),
+            pads=(1, 1, 1, 1),
+            rounding="onnx",
+            quant=s.quant(0.05, 7),
+        )
 
 
 Bounds = range | tuple[Operand, Operand]

@@ -19,9 +19,10 @@ from luciole.ir import arithmetic
 from luciole.ir.arithmetic import ADDITION_LEFT_SHIFT, Multiplier, Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel.core import Expr
+from luciole.kernel.core import Expr, clamp
 from luciole.ops import common
 from luciole.ops.common import Requantizer
+from luciole.ops.onnx_rounding import UNSIGNED_SHIFT, FloatProduct, FloatSum, float_multiplication, float_sum
 from luciole.ops.tflite_options import fused_activation, require_scale
 
 
@@ -36,6 +37,8 @@ class BinaryOperator(Elementwise):
     b: Value
     activation: str = "none"
     rounding: Rounding = "tflite"
+    #: Rounding `onnx` only: the model's numbers are uint8, 128 more than ours.
+    is_unsigned: bool = False
 
     @property
     def is_quantized(self) -> bool:
@@ -62,7 +65,7 @@ class BinaryOperator(Elementwise):
 
     def element(self, v: Views, *operands: Expr) -> Expr:
         if self.is_quantized:
-            return self.int8_element(*operands)
+            return self.int8_element(v, *operands)
         return common.float_activation(self.activation, self.plain_element(*operands))
 
     def plain_array(self, a: Array, b: Array) -> Array:
@@ -77,7 +80,7 @@ class BinaryOperator(Elementwise):
         """The numpy meaning for quantized numbers."""
         raise NotImplementedError
 
-    def int8_element(self, a: Expr, b: Expr) -> Expr:
+    def int8_element(self, v: Views, a: Expr, b: Expr) -> Expr:
         """The kernel expression of `compute_int8`."""
         raise NotImplementedError
 
@@ -97,6 +100,8 @@ class BinaryOperator(Elementwise):
 
 def _add(op: BinaryOperator, sign: int, a: Array, b: Array) -> Array:
     """The numpy meaning of int8 addition (sign 1) and subtraction (-1)."""
+    if op.rounding == "onnx":
+        return _limited_array(op, _float_sum(op, sign).compute(a, b))
     first, second, output = arithmetic.addition_multipliers(*(q.scale for q in op.quants()))
     left, right = (
         arithmetic.requantize(value << ADDITION_LEFT_SHIFT, *multiplier, op.rounding).astype(np.int64)
@@ -113,8 +118,35 @@ def _sum_requantizer(op: BinaryOperator, multiplier: Multiplier) -> Requantizer:
     return Requantizer((multiplier,), output.zero_point, low, high, op.rounding, bound)
 
 
-def _add_element(op: BinaryOperator, sign: int, a: Expr, b: Expr) -> Expr:
+def _float_sum(op: BinaryOperator, sign: int) -> FloatSum:
+    """How a sum or difference is found for rounding `onnx`. Raises `CompileError` where scales do not fit."""
+    try:
+        return float_sum(*op.quants(), sign, is_unsigned=op.is_unsigned)
+    except ValueError as problem:
+        raise op.error(str(problem), "unsupported-quantization") from None
+
+
+def _limited_array(op: BinaryOperator, numbers: Array) -> Array:
+    """int8 results from the model's own numbers, for rounding `onnx`."""
+    ours = numbers.astype(np.int64) - (UNSIGNED_SHIFT if op.is_unsigned else 0)
+    return arithmetic.clamp(ours, *common.output_clamp(op, op.activation)).astype(np.int8)
+
+
+def _limited(op: BinaryOperator, number: Expr) -> Expr:
+    """The kernel expression of `_limited_array`."""
+    ours = number - UNSIGNED_SHIFT if op.is_unsigned else number
+    return clamp(ours, *common.output_clamp(op, op.activation)).cast(DType.I8)
+
+
+def _sum_parameters(op: BinaryOperator, sign: int) -> dict[str, Array]:
+    """The table of the second operand for rounding `onnx`."""
+    return {"second": _float_sum(op, sign).second} if op.rounding == "onnx" and op.is_quantized else {}
+
+
+def _add_element(op: BinaryOperator, sign: int, v: Views, a: Expr, b: Expr) -> Expr:
     """The kernel expression of int8 addition (sign 1) and subtraction (-1)."""
+    if op.rounding == "onnx":
+        return _limited(op, _float_sum(op, sign).element(v.second, a, b))
     first, second, output = arithmetic.addition_multipliers(*(q.scale for q in op.quants()))
     left, right = (
         common.scaled_by(
@@ -146,8 +178,11 @@ class Add(BinaryOperator):
     def compute_int8(self, a: Array, b: Array) -> Array:
         return _add(self, 1, a, b)
 
-    def int8_element(self, a: Expr, b: Expr) -> Expr:
-        return _add_element(self, 1, a, b)
+    def int8_element(self, v: Views, a: Expr, b: Expr) -> Expr:
+        return _add_element(self, 1, v, a, b)
+
+    def parameters(self) -> dict[str, Array]:
+        return _sum_parameters(self, 1)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
@@ -157,6 +192,8 @@ class Add(BinaryOperator):
         yield cls(s.i8(2, 3, 5, zero=127), s.i8(3, 1, scale=0.4), activation="relu", quant=s.quant(0.3, -128))
         yield cls(s.i8(6, scale=0.02), s.i8(1, 6, scale=0.02), activation="relu6", quant=s.quant(0.04, 5))
         yield cls(s.i8(40, scale=2.0), s.i8(40, zero=7), rounding="tflite-single", quant=s.quant(1.9, 1))
+        yield cls(s.i8(3, 60, zero=9), s.i8(60, scale=0.07), rounding="onnx", activation="relu", quant=s.quant(0.1, -5))
+        yield cls(s.i8(90, zero=-7), s.i8(90), rounding="onnx", is_unsigned=True, quant=s.quant(0.1, -128))
         yield from (cls(s.numbers(dtype, 3, 5), s.numbers(dtype, 5)) for dtype in common.PLAIN_INTEGERS)
 
 
@@ -173,14 +210,18 @@ class Sub(BinaryOperator):
     def compute_int8(self, a: Array, b: Array) -> Array:
         return _add(self, -1, a, b)
 
-    def int8_element(self, a: Expr, b: Expr) -> Expr:
-        return _add_element(self, -1, a, b)
+    def int8_element(self, v: Views, a: Expr, b: Expr) -> Expr:
+        return _add_element(self, -1, v, a, b)
+
+    def parameters(self) -> dict[str, Array]:
+        return _sum_parameters(self, -1)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(3, 1, 4), s.f32(2, 1), activation="relu6")
         yield cls(s.i8(3, 7, zero=-4), s.i8(3, 7, scale=0.013, zero=127), quant=s.quant(0.06, -30))
         yield cls(s.i8(), s.i8(2, 2, zero=-128), quant=s.quant(0.2, 127))
+        yield cls(s.i8(70, zero=-128), s.i8(70, scale=0.013, zero=50), rounding="onnx", quant=s.quant(0.04, 3))
         yield from (cls(s.numbers(dtype, 3, 5), s.numbers(dtype, 3, 5)) for dtype in common.PLAIN_INTEGERS)
 
 
@@ -196,7 +237,12 @@ class Mul(BinaryOperator):
 
     def compute_int8(self, a: Array, b: Array) -> Array:
         left, right = self.centered_arrays(a, b)
+        if self.rounding == "onnx":
+            return _limited_array(self, self._float_product().compute(left * right))
         return self._requantizer().compute(left * right).astype(np.int8)
+
+    def _float_product(self) -> FloatProduct:
+        return float_multiplication(*self.quants(), is_unsigned=self.is_unsigned)
 
     def _requantizer(self) -> Requantizer:
         first, second, output = self.quants()
@@ -205,8 +251,10 @@ class Mul(BinaryOperator):
         bound = common.reach(first) * common.reach(second)
         return Requantizer((multiplier,), output.zero_point, low, high, self.rounding, bound)
 
-    def int8_element(self, a: Expr, b: Expr) -> Expr:
+    def int8_element(self, v: Views, a: Expr, b: Expr) -> Expr:
         product = common.centered(self, self.a, a) * common.centered(self, self.b, b)
+        if self.rounding == "onnx":
+            return _limited(self, self._float_product().element(product))
         return self._requantizer().emit_constant(product).cast(DType.I8)
 
     @classmethod
@@ -215,6 +263,8 @@ class Mul(BinaryOperator):
         yield cls(s.i8(1, 5, 5, 2, zero=-128), s.i8(1, 1, 1, 2, zero=30), quant=s.quant(0.6, -10))
         yield cls(s.i8(4, 4, scale=0.5), s.i8(4, 4, scale=0.5, zero=127), activation="relu", quant=s.quant(20.0, -128))
         yield cls(s.i8(9, zero=5), s.i8(9, zero=-6), rounding="tflite-single", quant=s.quant(0.1, 2))
+        yield cls(s.i8(5, 40, zero=5), s.i8(40, zero=-6), rounding="onnx", quant=s.quant(0.1, 2))
+        yield cls(s.i8(80, zero=-128), s.i8(80), rounding="onnx", is_unsigned=True, quant=s.quant(0.3, -40))
         yield from (cls(s.numbers(dtype, 20), s.numbers(dtype, 1)) for dtype in common.PLAIN_INTEGERS)
 
 

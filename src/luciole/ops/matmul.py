@@ -97,6 +97,7 @@ class FullyConnected(Operator):
         )
         yield cls(s.i8(5, 1), s.constant(np.array([[1], [-2], [0]], np.int8), s.quant(0.8)), quant=s.quant(0.05, -1))
         yield cls(s.i8(1, 20, zero=4), s.i8_weights(7, 20), s.i32_bias(7), rounding="tflite-single", quant=s.quant(0.2))
+        yield cls(s.i8(2, 20, zero=4), s.i8_weights(6, 20), s.i32_bias(6), rounding="onnx", quant=s.quant(0.1))
 
 
 @operator("matmul")

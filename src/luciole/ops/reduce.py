@@ -61,7 +61,8 @@ class Mean(Operator):
     def requantizer(self) -> Requantizer:
         """How the int32 sums become the result."""
         source, target = common.operand_quant(self, self.x), common.result_quant(self)
-        multiplier = arithmetic.mean_multiplier(source.scale, target.scale, self.count)
+        formula = arithmetic.float_mean_multiplier if self.rounding == "onnx" else arithmetic.mean_multiplier
+        multiplier = formula(source.scale, target.scale, self.count)
         return Requantizer(
             (multiplier,), target.zero_point, -128, 127, self.rounding, self.count * common.reach(source)
         )
@@ -107,6 +108,7 @@ class Mean(Operator):
         yield cls(s.i8(2, 3, 4, 2, zero=11), (0, 2), keep_dims=True, quant=s.quant(0.05, 60))
         yield cls(s.i8(3, 7, scale=0.5), (1,), rounding="tflite-single", quant=s.quant(0.1, -1))
         yield cls(s.i8(40, zero=-3), (0,), quant=s.quant(0.05, -3))
+        yield cls(s.i8(2, 6, 9, zero=-3), (1,), rounding="onnx", quant=s.quant(0.025, -3))
 
 
 @tflite("MEAN")

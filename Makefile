@@ -17,7 +17,7 @@ ifeq ($(strip $(HOME)),)
 export HOME := $(CURDIR)/$(VENV)/home
 endif
 
-.PHONY: help demo test test-slow test-all bench lint format clean
+.PHONY: help demo test test-slow test-all bench sweep lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ test-all: $(VENV)/test.stamp  ## every test
 
 bench: $(VENV)/test.stamp  ## instructions of models on emulated cores, beside recorded peers
 	$(BIN)/python bench/mcu.py $(ARGS)
+
+sweep: $(VENV)/test.stamp  ## 500 random layers through the kernels of every instruction set (some minutes)
+	$(BIN)/python bench/sweep.py $(ARGS)
 
 lint: $(VENV)/test.stamp  ## format, style, types, layers, length of files
 	$(BIN)/ruff format --check .

@@ -28,7 +28,7 @@ from luciole.options import (
     check_choice,
     make_options,
 )
-from luciole.program.core import Program
+from luciole.program.core import Program, Run
 
 #: Arrays by input name or position.
 Inputs: TypeAlias = Mapping[str, Array] | Mapping[int, Array] | Mapping[str | int, Array]
@@ -159,15 +159,34 @@ def _layer_runs(program: Program, prefix: str, calls: Sequence[CallRecord]) -> I
     compiler inlined some or the emulator cannot tell, layers stay without figures.
     """
     functions = [kernel_function(prefix, instruction.kernel) for instruction in program.instructions]
+    order = _layer_calls(program)
     known = set(functions)
     found = [call for call in calls if call.symbol.partition(".")[0] in known]
-    is_complete = [call.symbol.partition(".")[0] for call in found] == functions
+    is_complete = [call.symbol.partition(".")[0] for call in found] == [functions[index] for index in order]
+    own: dict[int, list[CallRecord]] = {}
+    if is_complete:
+        for index, call in zip(order, found, strict=True):
+            own.setdefault(index, []).append(call)
     for index, instruction in enumerate(program.instructions):
         op = instruction.operator
         name = instruction.location.node or program.graph.results(op)[0].name
-        call = found[index] if is_complete else None
-        instructions, cycles = (call.instructions, call.estimated_cycles) if call is not None else (None, None)
+        instructions = sum(call.instructions for call in own.get(index, ())) if is_complete else None
+        estimates = [call.estimated_cycles for call in own.get(index, ())]
+        known_cycles = [cycles for cycles in estimates if cycles is not None]
+        cycles = sum(known_cycles) if is_complete and len(known_cycles) == len(estimates) else None
         yield LayerRun(name, op.kind, functions[index], op.macs(), instructions, cycles)
+
+
+def _layer_calls(program: Program) -> list[int]:
+    """The layers in the order in which they are called; those of a stream once for some rows."""
+    order: list[int] = []
+    for index in range(len(program.instructions)):
+        stream = program.stream_at(index)
+        if stream is None:
+            order.append(index)
+        elif index == stream.first:
+            order += [action.instruction for action in stream.actions if isinstance(action, Run)]
+    return order
 
 
 def compile(source: str | Path, target: str = "native", **options: Unpack[OptionKeywords]) -> Bundle:

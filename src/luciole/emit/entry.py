@@ -1,7 +1,7 @@
 """The bundle's entry functions from a program: what every back end must print.
 
 <prefix>_init(model, arena, size)    checks the arena and remembers it
-<prefix>_run(model)                  one call a layer, in order
+<prefix>_run(model)                  one call a layer, in order; for streams a loop over a table of calls
 <prefix>_input..., <prefix>_output...(model)   pointers into the arena (or, for a constant output, into the weights)
 """
 
@@ -10,13 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from luciole.emit.schedule import Number, schedule_table
 from luciole.graph.core import Value
 from luciole.ir.target import Target
 from luciole.ir.types import TensorType
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Program
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Program, Stream
 
 #: The status values of the C interface, in order; the header prints them as an enumeration.
 STATUSES = ("OK", "ERROR_ARENA_SIZE", "ERROR_ARENA_ALIGN", "ERROR_ARENA_NULL")
+
+
+#: What all functions with calls are: jump tables would be more constants, with addresses in them.
+_ATTRIBUTES = 'nounwind "no-builtins" "no-jump-tables"="true"'
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def output_ports(program: Program, prefix: str) -> tuple[Port, ...]:
 
 
 def layers(program: Program, prefix: str) -> tuple[Layer, ...]:
-    """The calls that `run` makes."""
+    """The layers of `run`, a call each; those of a stream are called once for some rows at a time."""
     found = []
     for instruction in program.instructions:
         pointers = []
@@ -106,10 +111,10 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
         f"@{prefix}_weights = external hidden constant "
         f"[{max(1, program.weights.size_bytes)} x i8], align {program.weights.alignment}"
     ]
-    calls = layers(program, prefix)
-    lines += _declarations_llvm(calls)
+    lines += _declarations_llvm(program, prefix)
+    lines += _tables_llvm(program, prefix)
     lines += _init_llvm(program, prefix, size_type)
-    lines += _run_llvm(prefix, calls)
+    lines += _run_llvm(program, prefix)
     for port in (*input_ports(program, prefix), *output_ports(program, prefix)):
         lines += _accessor_llvm(prefix, port)
     return "\n".join(lines) + "\n"
@@ -143,19 +148,23 @@ def _init_llvm(program: Program, prefix: str, size_type: str) -> list[str]:
     ]
 
 
-def _run_llvm(prefix: str, calls: tuple[Layer, ...]) -> list[str]:
+def _run_llvm(program: Program, prefix: str) -> list[str]:
     lines = [
-        f'define i32 @{prefix}_run(ptr %model) nounwind "no-builtins" section ".text.{prefix}_run" {{',
+        f'define i32 @{prefix}_run(ptr %model) {_ATTRIBUTES} section ".text.{prefix}_run" {{',
         "  %arena = load ptr, ptr %model",
-        *_calls_llvm(calls, {ARENA: "%arena", WEIGHTS: f"@{prefix}_weights"}),
+        *_steps_llvm(program, prefix, {ARENA: "%arena", WEIGHTS: f"@{prefix}_weights"}),
     ]
     return [*lines, f"  ret i32 {STATUSES.index('OK')}", "}"]
 
 
-def _calls_llvm(calls: tuple[Layer, ...], bases: dict[str, str]) -> list[str]:
-    """One call a layer; `bases` are the pointers to the regions."""
+def _steps_llvm(program: Program, prefix: str, bases: dict[str, str]) -> list[str]:
+    """A call for each layer, a loop for each stream; `bases` are the pointers to the regions."""
     lines = []
-    for index, layer in enumerate(calls):
+    for index, layer in enumerate(layers(program, prefix)):
+        stream = program.stream_at(index)
+        if stream is not None:
+            lines += _stream_llvm(program, prefix, stream, bases) if index == stream.first else []
+            continue
         arguments = []
         for number, (region, offset) in enumerate(layer.pointers):
             lines.append(f"  %p{index}.{number} = getelementptr i8, ptr {bases[region]}, i32 {offset}")
@@ -165,11 +174,76 @@ def _calls_llvm(calls: tuple[Layer, ...], bases: dict[str, str]) -> list[str]:
     return lines
 
 
-def _declarations_llvm(calls: tuple[Layer, ...]) -> list[str]:
+def _stream_llvm(program: Program, prefix: str, stream: Stream, bases: dict[str, str]) -> list[str]:
+    """A loop over the table of a stream, with a block for each of its calls."""
+    table, name = schedule_table(program, stream), f"s{stream.first}"
+    type, size = f"i{table.dtype.bits}", table.dtype.size_bytes
+    ways = [f"[ %{name}.after{number}, %{name}.call{number} ]" for number in range(len(table.calls))]
+    lines = [
+        f"  br label %{name}.enter",
+        f"{name}.enter:",
+        f"  br label %{name}.next",
+        f"{name}.next:",
+        f"  %{name}.at = phi ptr [ {table_name(prefix, stream)}, %{name}.enter ], {', '.join(ways)}",
+        f"  %{name}.number = load {type}, ptr %{name}.at",
+        f"  switch {type} %{name}.number, label %{name}.end [",
+        *(f"    {type} {number}, label %{name}.call{number}" for number in range(len(table.calls))),
+        "  ]",
+    ]
+    for number, call in enumerate(table.calls):
+        here = f"%{name}.{number}"
+        lines.append(f"{name}.call{number}:")
+        for entry in range(1, call.entries + 1):
+            lines += [
+                f"  {here}.q{entry} = getelementptr i8, ptr %{name}.at, i32 {entry * size}",
+                f"  {here}.r{entry} = load {type}, ptr {here}.q{entry}",
+                f"  {here}.v{entry} = zext {type} {here}.r{entry} to i32",
+            ]
+        arguments = []
+        for index, place in enumerate(call.pointers):
+            text = _number_llvm(lines, f"{here}.o{index}", f"{here}.v", place.offset)
+            lines.append(f"  {here}.p{index} = getelementptr i8, ptr {bases[place.buffer.region]}, i32 {text}")
+            arguments.append(f"ptr {here}.p{index}")
+        for index, scalar in enumerate(call.scalars):
+            arguments.append(f"i32 {_number_llvm(lines, f'{here}.n{index}', f'{here}.v', scalar)}")
+        lines += [
+            f"  call void @{kernel_function(prefix, call.kernel)}({', '.join(arguments)})",
+            f"  %{name}.after{number} = getelementptr i8, ptr %{name}.at, i32 {(1 + call.entries) * size}",
+            f"  br label %{name}.next",
+        ]
+    return [*lines, f"{name}.end:"]
+
+
+def _number_llvm(lines: list[str], name: str, entries: str, number: Number) -> str:
+    """The operand that a number of a call is, after lines that compute it."""
+    if not number.entry:
+        return str(number.base)
+    lines.append(f"  {name}.m = mul i32 {entries}{number.entry}, {number.scale}")
+    lines.append(f"  {name} = add i32 {name}.m, {number.base}")
+    return name
+
+
+def table_name(prefix: str, stream: Stream) -> str:
+    """The symbol of a stream's table in LLVM assembly."""
+    return f"@{prefix}_rows_{stream.first}"
+
+
+def _tables_llvm(program: Program, prefix: str) -> list[str]:
     lines = []
-    for function, layer in {layer.function: layer for layer in calls}.items():
-        types = ["ptr"] * len(layer.pointers) + ["i32"] * len(layer.scalars)
-        lines.append(f"declare hidden void @{function}({', '.join(types)})")
+    for stream in program.streams:
+        table, name = schedule_table(program, stream), table_name(prefix, stream)
+        type = f"i{table.dtype.bits}"
+        values = ", ".join(f"{type} {number}" for number in table.numbers)
+        section = f'section ".rodata.{name[1:]}", align {table.dtype.size_bytes}'
+        lines.append(f"{name} = internal constant [{len(table.numbers)} x {type}] [{values}], {section}")
+    return lines
+
+
+def _declarations_llvm(program: Program, prefix: str) -> list[str]:
+    lines = []
+    for name, kernel in program.kernels.items():
+        types = ["ptr"] * len(kernel.parameters) + ["i32"] * len(kernel.scalars)
+        lines.append(f"declare hidden void @{kernel_function(prefix, name)}({', '.join(types)})")
     return lines
 
 
@@ -177,13 +251,13 @@ def print_glow_entry_llvm(program: Program, prefix: str, mutable_region: str) ->
     """A module with the one function of Glow's interface; kernels are external to it, weights come as its first
     argument.
     """
-    calls = layers(program, prefix)
     bases = {WEIGHTS: "%constant", mutable_region: "%mutable", ARENA: "%activations"}
     lines = [
-        *_declarations_llvm(calls),
-        f'define i32 @{prefix}(ptr %constant, ptr %mutable, ptr %activations) nounwind "no-builtins" '
+        *_declarations_llvm(program, prefix),
+        *_tables_llvm(program, prefix),
+        f"define i32 @{prefix}(ptr %constant, ptr %mutable, ptr %activations) {_ATTRIBUTES} "
         f'section ".text.{prefix}" {{',
-        *_calls_llvm(calls, bases),
+        *_steps_llvm(program, prefix, bases),
         f"  ret i32 {STATUSES.index('OK')}",
         "}",
     ]

@@ -8,7 +8,7 @@ planned blob byte for byte on little-endian cores.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,20 @@ import numpy as np
 from luciole.emit.c import comment_c
 from luciole.emit.c_expressions import f32_literal
 from luciole.emit.c_prelude import MEMORY_TYPES
-from luciole.emit.entry import STATUSES, Port, c_identifier, input_ports, kernel_function, output_ports
+from luciole.emit.entry import (
+    STATUSES,
+    Port,
+    c_identifier,
+    input_ports,
+    kernel_function,
+    output_ports,
+    table_name,
+)
+from luciole.emit.schedule import Number, schedule_table
 from luciole.errors import printable
 from luciole.ir.types import Array, DType
 from luciole.kernel.core import Parameter
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program, Stream
 
 _WIDTH = 120
 
@@ -80,7 +89,7 @@ def print_weights(program: Program, prefix: str, linkage: str) -> str:
 
 def print_entry(program: Program, prefix: str) -> str:
     """The functions of Luciole's interface; they need the bundle's header, the kernels and the weights before them."""
-    lines = [*_init(program, prefix), ""]
+    lines = [*print_tables(program, prefix).splitlines(), *_init(program, prefix), ""]
     for port in input_ports(program, prefix):
         lines += [*_accessor(program, prefix, port, ""), ""]
     for port in output_ports(program, prefix):
@@ -95,7 +104,8 @@ def print_entry(program: Program, prefix: str) -> str:
 def print_glow_entry(program: Program, prefix: str, mutable_region: str) -> str:
     """The one function of Glow's interface. Constants come through its first argument, as a blob."""
     bases = {ARENA: "activations", mutable_region: "mutableWeight", WEIGHTS: "constantWeight"}
-    lines = [f"int {prefix}(uint8_t *constantWeight, uint8_t *mutableWeight, uint8_t *activations)", "{"]
+    lines = print_tables(program, prefix).splitlines()
+    lines += [f"int {prefix}(uint8_t *constantWeight, uint8_t *mutableWeight, uint8_t *activations)", "{"]
     lines += [f"    (void){name};" for name in ("constantWeight", "mutableWeight", "activations")]
     lines += _calls(program, prefix, "", bases)
     return "\n".join([*lines, f"    return {STATUSES.index('OK')};", "}", ""])
@@ -141,25 +151,83 @@ def _member_names(program: Program) -> dict[str, str]:
 
 
 def _calls(program: Program, prefix: str, member: str, bases: dict[str, str]) -> Iterator[str]:
-    """The statements of `run`: a comment and a call for each layer."""
+    """The statements of `run`: a comment and a call for each layer, a loop for each stream."""
     names = _member_names(program)
-    for instruction in program.instructions:
+
+    def pointer(buffer: Buffer, parameter: Parameter, offset: str) -> str:
+        if buffer.region in bases:
+            return _pointer(parameter, f"{bases[buffer.region]} + {offset}")
+        text = member.format(name=names[buffer.name])
+        is_same = MEMORY_TYPES[buffer.dtype] == MEMORY_TYPES[parameter.dtype]
+        return text if is_same else _pointer(parameter, text)
+
+    for step, instruction in enumerate(program.instructions):
+        stream = program.stream_at(step)
+        if stream is not None:
+            if step == stream.first:
+                yield from _stream(program, prefix, stream, pointer)
+            continue
         kernel = program.kernels[instruction.kernel]
         arguments = []
         for operand in instruction.operands:
-            buffer, parameter = program.buffers[operand.buffer], kernel.parameter(operand.parameter)
-            if buffer.region in bases:
-                arguments.append(_pointer(parameter, f"{bases[buffer.region]} + {buffer.offset}"))
-            else:
-                text = member.format(name=names[buffer.name])
-                is_same = MEMORY_TYPES[buffer.dtype] == MEMORY_TYPES[parameter.dtype]
-                arguments.append(text if is_same else _pointer(parameter, text))
-        arguments += [str(scalar) if scalar > -(1 << 31) else "(-2147483647 - 1)" for scalar in instruction.scalars]
+            buffer = program.buffers[operand.buffer]
+            arguments.append(pointer(buffer, kernel.parameter(operand.parameter), str(buffer.offset)))
+        arguments += [_scalar(scalar) for scalar in instruction.scalars]
         yield ""
         yield f"    {_comment(_title(instruction))}"
-        yield f"    {kernel_function(prefix, instruction.kernel)}("
-        yield from (f"        {a}{',' if i + 1 < len(arguments) else ');'}" for i, a in enumerate(arguments))
+        yield from _call(kernel_function(prefix, instruction.kernel), arguments, "    ")
     yield ""
+
+
+def _call(function: str, arguments: list[str], indent: str) -> Iterator[str]:
+    yield f"{indent}{function}("
+    yield from (f"{indent}    {a}{',' if i + 1 < len(arguments) else ');'}" for i, a in enumerate(arguments))
+
+
+def _stream(
+    program: Program, prefix: str, stream: Stream, pointer: Callable[[Buffer, Parameter, str], str]
+) -> Iterator[str]:
+    """A loop over the table of a stream: which call comes next, and at which rows."""
+    table = schedule_table(program, stream)
+    yield ""
+    yield "    {"
+    yield f"        const {MEMORY_TYPES[table.dtype]} *at = {table_name(prefix, stream)[1:]};"
+    yield "        int running = 1;"
+    yield "        while (running) {"
+    yield "            switch (*at) {"
+    for number, call in enumerate(table.calls):
+        kernel = program.kernels[call.kernel]
+        places = [pointer(p.buffer, kernel.parameter(p.parameter), _number(p.offset)) for p in call.pointers]
+        yield f"            case {number}: {_comment(call.title)}"
+        arguments = places + [_number(scalar) for scalar in call.scalars]
+        yield from _call(kernel_function(prefix, call.kernel), arguments, " " * 16)
+        yield f"                at += {1 + call.entries};"
+        yield "                break;"
+    yield "            default:"
+    yield "                running = 0;"
+    yield "                break;"
+    yield from ("            }", "        }", "    }")
+
+
+def _number(number: Number) -> str:
+    """A number of a call, which may be one of the table."""
+    if not number.entry:
+        return _scalar(number.base)
+    return f"{number.base} + {number.scale} * (int32_t)at[{number.entry}]"
+
+
+def _scalar(value: int) -> str:
+    return str(value) if value > -(1 << 31) else "(-2147483647 - 1)"
+
+
+def print_tables(program: Program, prefix: str) -> str:
+    """The tables of the streams; empty when there are none."""
+    lines = []
+    for stream in program.streams:
+        table = schedule_table(program, stream)
+        lines.append(f"static const {MEMORY_TYPES[table.dtype]} {table_name(prefix, stream)[1:]}[] = {{")
+        lines += [*wrapped([str(number) for number in table.numbers], "    "), "};", ""]
+    return "\n".join(lines)
 
 
 def _title(instruction: Instruction) -> str:

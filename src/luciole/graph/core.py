@@ -48,6 +48,25 @@ class Value:
         return f"%{self.name}: {self.type}"
 
 
+@dataclass(frozen=True)
+class RowAccess:
+    """Which rows of an operand (its axis 1, the height of NHWC) an operator reads: for row r of its result those from
+    `r * stride - before` on, `extent` of them.
+
+    Rows outside the operand read as bytes of `fill`; None where the operator reads none. A stride of 0 is an operand of
+    one row that every row of the result reads.
+    """
+
+    stride: int = 1
+    extent: int = 1
+    before: int = 0
+    fill: int | None = None
+
+    def window_rows(self, rows: int) -> int:
+        """How many rows of the operand so many neighboring rows of the result read."""
+        return (rows - 1) * self.stride + self.extent
+
+
 @dataclass(frozen=True, eq=False)
 class Operator:
     """Base of all operators. Everything that the compiler knows about an operator stands in its class.
@@ -161,6 +180,44 @@ class Operator:
         """
         return {}
 
+    # Running by rows
+
+    #: Whether a run by rows adds to one row of the result, which the whole of the operand makes complete.
+    adds_rows: ClassVar[bool] = False
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        """Which rows each operand that is not constant is read in, by name; None for an operator that cannot run on a
+        few rows of NHWC operands.
+        """
+        return None
+
+    def restricted_to_rows(self, rows: int) -> Operator:
+        """The operator that computes so many rows of the result from the rows of the operands under them, which are
+        operands of their own: rows outside an operand are among them, so that nothing is padded above or below.
+        """
+        accesses = self.row_accesses()
+        assert accesses is not None, f"{self} has no rows"
+        operands: dict[str, Value] = {}
+        for name, value in self.named_operands():
+            if name in accesses:
+                batch, _, *rest = value.type.shape
+                shape = (batch, accesses[name].window_rows(rows), *rest)
+                operands[name] = Value(value.name, value.type.with_shape(shape))
+            else:
+                operands[name] = value
+        changed: dict[str, Any] = {}
+        for name in self.operand_fields:
+            own = getattr(self, name)
+            if isinstance(own, tuple):
+                changed[name] = tuple(operands[f"{name}{i}"] for i in range(len(own)))
+            elif own is not None:
+                changed[name] = operands[name]
+        return dataclasses.replace(self, **(changed | self.row_attributes()))
+
+    def row_attributes(self) -> dict[str, Any]:
+        """The attributes that an operator restricted to rows has otherwise, such as padding above and below."""
+        return {}
+
     @property
     def is_view(self) -> bool:
         """Whether the result is the operand's bytes under another shape, so that no code is needed."""
@@ -215,6 +272,25 @@ class Elementwise(Operator):
     def element(self, v: Views, *operands: Expr) -> Expr:
         """The result's element from the operands' elements; `v` holds the parameters (tables)."""
         raise NotImplementedError
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        return elementwise_rows(self)
+
+
+def elementwise_rows(op: Operator) -> dict[str, RowAccess] | None:
+    """The rows of an operator whose elements read the operands' elements at the same place, with broadcasting."""
+    shape = op.result_types()[0].shape
+    if len(shape) != 4 or shape[0] != 1:
+        return None
+    found: dict[str, RowAccess] = {}
+    for name, value in op.named_operands():
+        own = value.type.shape
+        if value.is_constant and (len(own) < 3 or own[-3] == 1):
+            continue
+        if value.is_constant or len(own) != 4 or own[1] not in (1, shape[1]):
+            return None
+        found[name] = RowAccess() if own[1] == shape[1] else RowAccess(stride=0)
+    return found or None
 
 
 #: Every operator class by its kind.

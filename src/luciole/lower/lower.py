@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,19 @@ from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.core import Kernel
 from luciole.lower.inplace import in_place_operands, merge_parameters
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, OperandKind, Overlap, Program, Region
+from luciole.lower.streams.lowering import StreamChoice, bound_operands, lower_stream
+from luciole.program.core import (
+    ARENA,
+    WEIGHTS,
+    Buffer,
+    Copy,
+    Instruction,
+    OperandKind,
+    Overlap,
+    Program,
+    Region,
+    Stream,
+)
 from luciole.targets.base import CONSTANT_ALIGNMENT, GENERIC, BoundKernel, KernelRecipe, build_kernel, candidate_recipes
 
 #: The weights region starts at a multiple of this.
@@ -37,16 +50,28 @@ def lower(
     target: Target,
     options: LoweringOptions = LoweringOptions(),
     small: AbstractSet[Operator] = frozenset(),
+    streams: Sequence[StreamChoice] = (),
 ) -> Program:
     """A program without places yet; the operators `small` take the kernel that can overlap most, the others the
-    fastest. Raises `CompileError` with all operators that have no kernel.
+    fastest; those of `streams` run row by row. Raises `CompileError` with all operators that have no kernel.
     """
-    return _Lowering(graph, target, options, small).run()
+    return Lowering(graph, target, options, small, streams).run()
 
 
-class _Lowering:
-    def __init__(self, graph: Graph, target: Target, options: LoweringOptions, small: AbstractSet[Operator]) -> None:
+class Lowering:
+    """One run of `lower`: buffers, instructions and kernels so far."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target,
+        options: LoweringOptions,
+        small: AbstractSet[Operator],
+        streams: Sequence[StreamChoice],
+    ) -> None:
         self.graph = graph
+        self.choices = {choice.operators[0]: choice for choice in streams}
+        self.streams: list[Stream] = []
         self.target = target
         self.options = options
         self.small = small
@@ -65,16 +90,21 @@ class _Lowering:
         self.end = len(code)
         self._measure_lives(steps)
         problems = Diagnostics()
+        streamed = {op for choice in self.choices.values() for op in choice.operators}
         for op in self.graph.operators:
             try:
-                if op.is_view:
-                    self.bindings[self.graph.result(op)] = self._binding(op.operands[0])
+                if op in self.choices:
+                    self.streams.append(lower_stream(self, self.choices[op], steps))
+                elif op in streamed:
+                    continue
+                elif op.is_view:
+                    self.bindings[self.graph.result(op)] = self.binding(op.operands[0])
                 else:
                     self._lower_operator(op, steps[op])
             except CompileError as error:
                 problems.extend(error)
                 for value in self.graph.results(op):
-                    self.bindings.setdefault(value, self._new_buffer(value, "temp"))
+                    self.bindings.setdefault(value, self.new_buffer(value, "temp"))
         problems.raise_if_any()
         for _, value in self.graph.outputs:
             self._bind_output(value)
@@ -92,37 +122,41 @@ class _Lowering:
             tuple(self.instructions),
             self.kernels,
             self.bindings,
+            tuple(self.streams),
         )
 
     # Values and buffers
 
     def _bind_inputs(self) -> None:
         for value in self.graph.inputs:
-            self.bindings[value] = self._new_buffer(value, "input")
+            self.bindings[value] = self.new_buffer(value, "input")
 
-    def _new_buffer(self, value: Value, kind: str) -> str:
-        name = self._buffer_name(value.name)
+    def new_buffer(self, value: Value, kind: str) -> str:
+        """A buffer for a value as a whole."""
+        name = self.buffer_name(value.name)
         alignment = max(value.type.dtype.size_bytes, min(self.target.arena_alignment, 4))
         self.buffers[name] = Buffer(name, kind, ARENA, value.type.dtype, value.type.shape, alignment)  # type: ignore[arg-type]  # a BufferKind
         return name
 
-    def _buffer_name(self, wanted: str) -> str:
+    def buffer_name(self, wanted: str) -> str:
+        """A name that no buffer has yet, after what it is to hold."""
         base = re.sub(r"[^A-Za-z0-9_.]+", "_", wanted)[:48].strip("_") or "t"
         name, count = base, 1
         while name in self.buffers:
             name, count = f"{base}.{count}", count + 1
         return name
 
-    def _binding(self, value: Value) -> str:
+    def binding(self, value: Value) -> str:
+        """The buffer in which a value lives."""
         if value.data is not None:
-            return self._constant(value.name, value.data)
+            return self.constant(value.name, value.data)
         return self.bindings[value]
 
-    def _constant(self, name: str, data: Array) -> str:
+    def constant(self, name: str, data: Array) -> str:
         """A constant buffer, one for all constants of the same type, shape and bytes."""
         key = hashlib.sha256(f"{data.dtype.str}{data.shape}".encode() + data.tobytes()).digest()
         if key not in self.constants:
-            unique = self._buffer_name(name)
+            unique = self.buffer_name(name)
             kept = data.view()
             kept.flags.writeable = False
             shape = tuple(data.shape)
@@ -132,7 +166,7 @@ class _Lowering:
         return self.constants[key]
 
     def _bind_output(self, value: Value) -> None:
-        name = self._binding(value)
+        name = self.binding(value)
         self.bindings[value] = name
         buffer = self.buffers[name]
         if buffer.kind == "temp":
@@ -164,9 +198,16 @@ class _Lowering:
             extend(self.bindings[value], -1)
             if self.options.keep_input:
                 extend(self.bindings[value], self.end)
+        ends = {step: (stream.first, stream.last) for stream in self.streams for step in stream.steps}
         for step, instruction in enumerate(self.instructions):
             for operand in instruction.operands:
-                extend(operand.buffer, step)
+                for end in ends.get(step, (step,)):
+                    extend(operand.buffer, end)
+        for stream in self.streams:
+            for action in stream.actions:
+                if isinstance(action, Copy):
+                    extend(action.source, stream.first)
+                    extend(action.source, stream.last)
         for _, value in self.graph.outputs:
             extend(self.bindings[value], self.end)
             if self.options.keep_output:
@@ -184,24 +225,29 @@ class _Lowering:
         overlap = None if in_place else self._overlap(op, recipe, step)
         operands: dict[str, tuple[OperandKind, str]] = {}
         for name, value in bound.activations:
-            operands[name] = ("in", self._binding(value))
+            operands[name] = ("in", self.binding(value))
         for name, data in bound.constants:
-            operands[name] = ("in", self._constant(f"{self.graph.results(op)[0].name}.{name}", data))
+            operands[name] = ("in", self.constant(f"{self.graph.results(op)[0].name}.{name}", data))
         for name, value in zip(bound.results, self.graph.results(op), strict=True):
-            self.bindings[value] = self.bindings[in_place[1]] if in_place else self._new_buffer(value, "temp")
+            self.bindings[value] = self.bindings[in_place[1]] if in_place else self.new_buffer(value, "temp")
             operands[name] = ("inout" if in_place else "out", self.bindings[value])
         if bound.workspace_bytes:
-            name = self._buffer_name("workspace")
+            name = self.buffer_name("workspace")
             self.buffers[name] = Buffer(name, "workspace", ARENA, DType.U8, (bound.workspace_bytes,), 8)
             operands["workspace"] = ("workspace", name)
         if in_place is not None:
             kernel = merge_parameters(kernel, in_place[0], bound.results[0])
         if overlap is not None:
             kernel = replace(kernel, name=f"{kernel.name}_over", may_overlap=True)
+        self.append(
+            Instruction(kernel.name, bound_operands(kernel, operands), op, recipe.name, overlap=overlap), kernel
+        )
+
+    def append(self, instruction: Instruction, kernel: Kernel) -> None:
+        """The next instruction, whose buffers get the alignment that its kernel needs."""
         self.kernels.setdefault(kernel.name, kernel)
-        bindings = tuple(Operand(*_swap(operands[p.name], p.name)) for p in kernel.parameters)
-        self.instructions.append(Instruction(kernel.name, bindings, op, recipe.name, overlap=overlap))
-        for operand in bindings:
+        self.instructions.append(instruction)
+        for operand in instruction.operands:
             buffer = self.buffers[operand.buffer]
             needed = kernel.parameter(operand.parameter).alignment
             if buffer.alignment < needed:
@@ -222,10 +268,10 @@ class _Lowering:
 
     def _in_place_operand(self, op: Operator, bound: BoundKernel, step: int) -> tuple[str, Value] | None:
         """Buffer name and value of the first operand that the result may replace in memory."""
-        sources = [self._binding(value) for _, value in bound.activations]
+        sources = [self.binding(value) for _, value in bound.activations]
         for name, value in in_place_operands(op, bound):
-            buffer = self.buffers[self._binding(value)]
-            if sources.count(buffer.name) == 1 and self._may_overwrite(buffer, self.graph.result(op), step):
+            buffer = self.buffers[self.binding(value)]
+            if sources.count(buffer.name) == 1 and self.may_overwrite(buffer, self.graph.result(op), step):
                 return name, value
         return None
 
@@ -234,13 +280,13 @@ class _Lowering:
         if not self.options.allows_overlap or len(self.graph.results(op)) != 1:
             return None
         result, distances, in_place = self.graph.result(op), recipe.overlap_bytes(op), recipe.in_place(op)
-        if self.options.keep_output and self.last_use[result] >= self.end:
+        if self.options.keep_output and self.is_output(result):
             return None
-        activations = [(name, self.buffers[self._binding(value)]) for name, value in recipe.activations(op)]
+        activations = [(name, self.buffers[self.binding(value)]) for name, value in recipe.activations(op)]
         used = [buffer.name for _, buffer in activations]
         found: list[tuple[int, Overlap]] = []
         for name, buffer in activations:
-            if used.count(buffer.name) > 1 or not self._may_overwrite(buffer, result, step):
+            if used.count(buffer.name) > 1 or not self.may_overwrite(buffer, result, step):
                 continue
             size = result.type.size_bytes
             overlap = Overlap(buffer.name, min(distances.get(name, size), size), name in in_place)
@@ -258,20 +304,18 @@ class _Lowering:
             return total
         return 0 if self._in_place_operand(op, build_kernel(op, recipe), step) is not None else total
 
-    def _may_overwrite(self, buffer: Buffer, result: Value, step: int) -> bool:
+    def is_output(self, value: Value) -> bool:
+        """Whether the caller reads a value at the end, perhaps through a view."""
+        return self.last_use[value] >= self.end
+
+    def may_overwrite(self, buffer: Buffer, result: Value, step: int) -> bool:
         """Whether nobody reads a buffer after this step, so that `result` may stand in it.
 
         An output that must outlast the writing of the next input does not stand in an input's buffer.
         """
         if buffer.region != ARENA:
             return False
-        is_output = self.last_use[result] >= self.end
-        if self.options.keep_output and buffer.kind == "input" and is_output:
+        if self.options.keep_output and buffer.kind == "input" and self.is_output(result):
             return False
         sharing = [value for value, bound in self.bindings.items() if bound == buffer.name]
         return all(self.last_use[value] <= step for value in sharing)
-
-
-def _swap(operand: tuple[OperandKind, str], parameter: str) -> tuple[OperandKind, str, str]:
-    kind, buffer = operand
-    return kind, parameter, buffer

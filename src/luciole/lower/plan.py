@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from luciole.errors import InternalError
 from luciole.lower.placement import NORMAL, Item, PlacementProblem, check, solve
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program, Region
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Overlap, Program, Region
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def plan_memory(program: Program) -> Program:
     offsets, end = _pack(constants)
     weights = replace(program.weights, size_bytes=end, lower_bound_bytes=end, is_optimal=True, method="packed")
     buffers = program.in_region(ARENA)
-    problem = placement_problem(buffers, program.instructions)
+    problem = placement_problem(buffers, program.overlaps())
     placement = solve(problem, NORMAL)
     if problems := check(problem, placement.offsets):
         raise InternalError("the placement is wrong: " + "; ".join(problems))
@@ -40,17 +40,16 @@ def plan_memory(program: Program) -> Program:
     return program.placed(offsets, _with(program.regions, weights, arena))
 
 
-def placement_problem(buffers: tuple[Buffer, ...], instructions: tuple[Instruction, ...] = ()) -> PlacementProblem:
+def placement_problem(buffers: tuple[Buffer, ...], overlaps: tuple[tuple[str, Overlap], ...] = ()) -> PlacementProblem:
     """The buffers of the arena as the solver sees them; the caller's steps come as the first and the last. Results that
     may overlap an input need not be clear of it, but begin far enough below it, or in its place.
     """
     position = {b.name: i for i, b in enumerate(buffers)}
     overrides: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
-    for instruction in instructions:
-        overlap = instruction.overlap
+    for name, overlap in overlaps:
         # Glow's interface keeps inputs and outputs in another region, where nothing is shared.
-        if overlap is not None and {overlap.source, instruction.buffers("out")[0]} <= set(position):
-            source, result = position[overlap.source], position[instruction.buffers("out")[0]]
+        if {overlap.source, name} <= set(position):
+            source, result = position[overlap.source], position[name]
             forbidden = (-overlap.distance_bytes, buffers[source].size_bytes)
             split = overlap.in_place and overlap.distance_bytes > 0
             overrides[source, result] = ((forbidden[0], 0), (0, forbidden[1])) if split else (forbidden,)
@@ -63,7 +62,7 @@ def activation_sizes(program: Program) -> ActivationSizes:
     tensors = tuple(b for b in program.in_region(ARENA) if b.kind != "workspace")
     if len(tensors) == len(program.in_region(ARENA)):
         return ActivationSizes(program.arena.size_bytes, 0)
-    alone = solve(placement_problem(tensors, program.instructions), NORMAL).size_bytes
+    alone = solve(placement_problem(tensors, program.overlaps()), NORMAL).size_bytes
     return ActivationSizes(alone, program.arena.size_bytes - alone)
 
 

@@ -18,6 +18,7 @@ MODULES = (
     "cast",
     "pool",
     "reduce",
+    "pixel_sums",
     "activation",
     "softmax",
     "reshape",

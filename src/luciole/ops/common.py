@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from luciole.graph.core import Operator, Value
+from luciole.graph.core import Operator, RowAccess, Value
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Multiplier, Rounding
 from luciole.ir.quant import Quant
@@ -135,6 +135,18 @@ class Window:
         )
         written = (rows * width + ends) * (channels * y.dtype.size_bytes)
         return max(0, int((written - needed).max(initial=0)))
+
+    def row_access(self, x: TensorType, fill: int | None) -> RowAccess | None:
+        """The rows of an NHWC operand under a row of the result; `fill` is the byte of padding, None where no byte
+        stands for it. None for several images, and for padding that cannot be filled.
+        """
+        if x.rank != 4 or x.shape[0] != 1:
+            return None
+        rows = self.output_size((x.shape[1], x.shape[2]))[0]
+        is_inside = self.pads[0] == 0 and (rows - 1) * self.strides[0] + self.extent[0] <= x.shape[1]
+        if not is_inside and fill is None:
+            return None
+        return RowAccess(self.strides[0], self.extent[0], self.pads[0], None if is_inside else fill)
 
     def patches(self, x: Array, fill: int | float) -> Array:
         """All windows of an NHWC array as [N, OH, OW, KH, KW, C], with `fill` outside the input."""
@@ -273,6 +285,11 @@ def moved_quant(op: Operator, value: Value) -> Quant | None:
     if quant is not None and quant.is_per_channel:
         raise op.error(f"%{value.name} has a scale for each channel", "unsupported-types")
     return quant
+
+
+def zero_byte(op: Operator, value: Value) -> int:
+    """The byte of which the zeros of an operand consist: the zero point of int8, 0 for floats."""
+    return operand_quant(op, value).zero_point & 0xFF if is_int8(value) else 0
 
 
 def reach(quant: Quant) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.core import Operator, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType
@@ -41,6 +41,12 @@ class Concat(Operator):
 
     def compute(self, xs: tuple[Array, ...]) -> Array:
         return np.concatenate(xs, axis=self.axis)
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        is_image = self.axis > 1 and self.xs[0].type.rank == 4 and self.xs[0].type.shape[0] == 1
+        if not is_image or any(x.is_constant for x in self.xs):
+            return None
+        return {name: RowAccess() for name, _ in self.named_operands()}
 
     def kernel_shapes(self) -> dict[str, Shape]:
         """Every buffer as rows, one for each combination of indices before the axis."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.core import Operator, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import Rounding
@@ -100,6 +101,15 @@ class DepthwiseConv2d(Operator):
         """Pixel by pixel: a window is read until its pixel is complete."""
         distance = self.window.overlap_bytes(self.x.type, self.infer())
         return {} if distance is None else {"x": distance}
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        if not (self.w.is_constant and (self.b is None or self.b.is_constant)):
+            return None
+        access = self.window.row_access(self.x.type, common.zero_byte(self, self.x))
+        return None if access is None else {"x": access}
+
+    def row_attributes(self) -> dict[str, Any]:
+        return {"pads": (0, self.pads[1], 0, self.pads[3])}
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """Columns whose windows reach over the same taps share a body in which those taps are written out.

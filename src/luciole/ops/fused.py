@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
-from luciole.graph.core import Elementwise, Graph, Operator, Value, Views, operator
+from luciole.graph.core import Elementwise, Graph, Operator, RowAccess, Value, Views, elementwise_rows, operator
 from luciole.graph.interpret import run_graph
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType, merged_axes
@@ -73,6 +74,29 @@ class Fused(Operator):
             for name, value in self.named_operands()
             if value.type.shape == result.shape and value.type.dtype.size_bytes == result.dtype.size_bytes
         )
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        return elementwise_rows(self)
+
+    def restricted_to_rows(self, rows: int) -> Operator:
+        """The body over again, over inputs of so many rows."""
+        accesses = self.row_accesses()
+        assert accesses is not None, f"{self} has no rows"
+        body = Graph(self.body.name)
+        outer: list[Value] = []
+        inside: dict[Value, Value] = {}
+        for (name, value), inner in zip(self.named_operands(), self.body.inputs, strict=True):
+            type = value.type
+            if name in accesses:
+                type = type.with_shape((1, accesses[name].window_rows(rows), *type.shape[2:]))
+            outer.append(Value(value.name, type, value.data))
+            inside[inner] = body.add_input(inner.name, type)
+        for op in self.body.operators:
+            result = self.body.result(op)
+            (inside[result],) = body.add(op.with_operands(lambda value: inside[value]), (result.name,))
+        ((name, output),) = self.body.outputs
+        body.add_output(name, inside[output])
+        return replace(self, inputs=tuple(outer), body=body)
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """One loop an axis; each operator's element is a register, read by those after it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.core import Operator, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
@@ -62,6 +63,18 @@ class Pad(Operator):
     def compute(self, x: Array) -> Array:
         pads = tuple(zip(self.before, self.after, strict=True))
         return np.pad(x, pads, constant_values=self.fill()) if pads else x
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        if self.x.type.rank != 4 or self.infer().shape[0] != 1:
+            return None
+        if not (self.before[1] or self.after[1]):
+            return {"x": RowAccess()}
+        if self.x.type.dtype is not DType.I8 and self.fill() != 0:
+            return None
+        return {"x": RowAccess(before=self.before[1], fill=int(self.fill()) & 0xFF)}
+
+    def row_attributes(self) -> dict[str, Any]:
+        return {name: (pads[0], 0, *pads[2:]) for name, pads in (("before", self.before), ("after", self.after))}
 
     def kernel_shapes(self) -> dict[str, Shape]:
         """x with axes merged that no pad separates, y as one run."""

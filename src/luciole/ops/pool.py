@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.core import Operator, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
@@ -62,6 +63,16 @@ class Pool(Operator):
         """Pixel by pixel: a window is read until its pixel is complete."""
         distance = self.window.overlap_bytes(self.x.type, self.infer())
         return {} if distance is None else {"x": distance}
+
+    #: The byte of int8 rows outside x that change no result, if there is one.
+    row_fill: ClassVar[int | None] = None
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        access = self.window.row_access(self.x.type, self.row_fill if common.is_int8(self.x) else None)
+        return None if access is None else {"x": access}
+
+    def row_attributes(self) -> dict[str, Any]:
+        return {"pads": (0, self.pads[1], 0, self.pads[3])}
 
     @property
     def _is_global(self) -> bool:
@@ -185,6 +196,8 @@ class MaxPool2d(Pool):
 
     For floats the maximum begins at minus infinity, and is a NaN where a tap is one.
     """
+
+    row_fill = 0x80
 
     def compute(self, x: Array) -> Array:
         if common.is_int8(self.x):

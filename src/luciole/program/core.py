@@ -2,7 +2,8 @@
 
 A program is what is left of a graph when memory is decided: each value of the graph lives in a buffer, each operator
 that needs code is an instruction that runs one kernel over buffers. There is no control flow, so liveness is a range of
-instruction numbers.
+instruction numbers. Neighboring instructions may form a stream, which runs them row by row and counts as one step for
+the lives of its buffers: they live from its first or to its last instruction.
 
 Step -1 is the caller writing the inputs, steps 0..n-1 are the instructions, step n is the caller reading the outputs.
 """
@@ -18,7 +19,7 @@ from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.core import Kernel
 
 RegionKind = Literal["const", "arena"]
-BufferKind = Literal["input", "output", "temp", "const", "workspace"]
+BufferKind = Literal["input", "output", "temp", "const", "workspace", "ring"]
 OperandKind = Literal["in", "out", "inout", "workspace"]
 
 #: Names of the two regions that every program has.
@@ -66,6 +67,11 @@ class Buffer:
             size *= extent
         return size
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of an NHWC tensor; tensors without rows are one row."""
+        return self.size_bytes // self.shape[1] if len(self.shape) == 4 and self.shape[1] else self.size_bytes
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -102,6 +108,8 @@ class Overlap:
 class Instruction:
     """One run of a kernel: operands in the order of the kernel's parameters, values for its scalars, and the operator
     it computes; perhaps that its one result may overlap an input.
+
+    In a stream the kernel computes only `rows` rows of the result, and is run again for the next ones; 0 means all.
     """
 
     kernel: str
@@ -110,15 +118,81 @@ class Instruction:
     recipe: str = "generic"
     scalars: tuple[int, ...] = ()
     overlap: Overlap | None = None
+    rows: int = 0
 
     @property
     def location(self) -> Location:
         """Where the operator came from."""
         return self.operator.location
 
+    def window(self) -> Operator:
+        """What one run computes, for an instruction of a stream."""
+        return self.operator.restricted_to_rows(self.rows)
+
     def buffers(self, *kinds: OperandKind) -> tuple[str, ...]:
         """The buffers bound to operands of these kinds (of all, when none is named)."""
         return tuple(o.buffer for o in self.operands if not kinds or o.kind in kinds)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run an instruction of a stream once: `slots` are the rows of the buffers at which the operands begin, for those
+    operands that are tensors in the arena, in order.
+    """
+
+    instruction: int
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy rows from slot `source_slot` of a buffer to slot `slot` of another, or further down in the same one."""
+
+    kernel: str
+    target: str
+    slot: int
+    source: str
+    source_slot: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Fill rows from slot `slot` on with one byte: rows of padding, or sums that begin at zero."""
+
+    kernel: str
+    target: str
+    slot: int
+    rows: int
+    byte: int
+
+
+Action = Run | Copy | Fill
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The instructions `first` to `last`, run row by row: `actions` in order.
+
+    Tensors inside live in buffers of kind `ring`, which hold the few rows that are needed at a time, one after the
+    other. The schedule is found at compile time. The result `result` of the stream may overlap the input that
+    `overlap` names.
+    """
+
+    first: int
+    last: int
+    actions: tuple[Action, ...]
+    result: str = ""
+    overlap: Overlap | None = None
+
+    @property
+    def steps(self) -> range:
+        """The numbers of its instructions."""
+        return range(self.first, self.last + 1)
+
+    def kernels(self) -> tuple[str, ...]:
+        """The kernels that copy and fill, each once."""
+        return tuple(dict.fromkeys(a.kernel for a in self.actions if not isinstance(a, Run)))
 
 
 @dataclass(frozen=True)
@@ -137,6 +211,16 @@ class Program:
     instructions: tuple[Instruction, ...]
     kernels: dict[str, Kernel]
     bindings: dict[Value, str]
+    streams: tuple[Stream, ...] = ()
+
+    def stream_at(self, step: int) -> Stream | None:
+        """The stream to which an instruction belongs."""
+        return next((stream for stream in self.streams if step in stream.steps), None)
+
+    def overlaps(self) -> tuple[tuple[str, Overlap], ...]:
+        """The buffers of results that may overlap an input, and how."""
+        found = [(name, i.overlap) for i in self.instructions if i.overlap is not None for name in i.buffers("out")]
+        return (*found, *((s.result, s.overlap) for s in self.streams if s.overlap is not None))
 
     def region(self, name: str) -> Region:
         """The region of that name. Raises `KeyError`."""
@@ -185,3 +269,14 @@ class Program:
         """The same program with buffers at these offsets."""
         buffers = {n: replace(b, offset=offsets[n]) if n in offsets else b for n, b in self.buffers.items()}
         return replace(self, buffers=buffers, regions=regions)
+
+
+def row_places(program: Program, instruction: Instruction, run: Run) -> dict[str, int]:
+    """The bytes at which the operands of a run begin in their buffers, by parameter."""
+    slots = iter(run.slots)
+    places = {}
+    for operand in instruction.operands:
+        buffer = program.buffers[operand.buffer]
+        if operand.kind != "workspace" and buffer.kind != "const":
+            places[operand.parameter] = next(slots) * buffer.row_bytes
+    return places

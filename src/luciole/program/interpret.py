@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from luciole.errors import InternalError
-from luciole.graph.core import Value
+from luciole.graph.core import Operator, Value
 from luciole.graph.interpret import compute_operator
 from luciole.ir.types import Array, TensorType
 from luciole.kernel.interpret import run_kernel
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Copy, Instruction, Program, Run, Stream, row_places
 
 _POISON = 0xA5
 
@@ -35,7 +35,14 @@ def run_program(
     memory = _Memory(program)
     for name, value, buffer in program.inputs():
         memory.write(buffer, np.ascontiguousarray(inputs[name], value.type.dtype.numpy))
+    streams = {stream.first: stream for stream in program.streams}
+    streamed = {step for stream in program.streams for step in stream.steps}
     for step, instruction in enumerate(program.instructions):
+        if step in streams:
+            memory.poison(step)
+            _run_stream(program, streams[step], memory, use_kernels=use_kernels, watch=watch)
+        if step in streamed:
+            continue
         memory.poison(step)
         if use_kernels:
             _run_by_kernel(program, instruction, memory)
@@ -48,6 +55,55 @@ def run_program(
     return {name: memory.read(buffer, value.type) for name, value, buffer in program.outputs()}
 
 
+def _run_stream(
+    program: Program,
+    stream: Stream,
+    memory: _Memory,
+    *,
+    use_kernels: bool,
+    watch: Callable[[Value, Array], None] | None,
+) -> None:
+    """The schedule of a stream; `watch` is told results that exist as a whole, when it is done."""
+    windows = {step: program.instructions[step].window() for step in stream.steps}
+    for action in stream.actions:
+        if isinstance(action, Run):
+            instruction = program.instructions[action.instruction]
+            places = row_places(program, instruction, action)
+            if use_kernels:
+                _run_by_kernel(program, instruction, memory, places)
+            else:
+                _run_rows_by_meaning(program, instruction, windows[action.instruction], memory, places)
+        elif isinstance(action, Copy):
+            target, source = program.buffers[action.target], program.buffers[action.source]
+            raw = memory.bytes_at(source, action.source_slot * source.row_bytes, action.rows * source.row_bytes)
+            memory.put(target, action.slot * target.row_bytes, raw.copy())
+        else:
+            target = program.buffers[action.target]
+            raw = np.full(action.rows * target.row_bytes, action.byte, np.uint8)
+            memory.put(target, action.slot * target.row_bytes, raw)
+    if watch is not None:
+        for step in stream.steps:
+            for value in program.graph.results(program.instructions[step].operator):
+                if program.buffer_of(value).kind != "ring":
+                    watch(value, memory.read(program.buffer_of(value), value.type))
+
+
+def _run_rows_by_meaning(
+    program: Program, instruction: Instruction, window: Operator, memory: _Memory, places: dict[str, int]
+) -> None:
+    """Some rows by the meaning of the operator restricted to them; sums that are added to are its operand, too."""
+    (written,) = [o for o in instruction.operands if o.kind in ("out", "inout")]
+    values = {}
+    for name, value in window.named_operands():
+        if value.data is not None:
+            values[value] = value.data
+            continue
+        operand = next((o for o in instruction.operands if o.kind == "in" and o.parameter == name), written)
+        values[value] = memory.read(program.buffers[operand.buffer], value.type, places[operand.parameter])
+    (array,) = compute_operator(window, values)
+    memory.write(program.buffers[written.buffer], array, places[written.parameter])
+
+
 def _run_by_meaning(program: Program, instruction: Instruction, memory: _Memory) -> None:
     op = instruction.operator
     values = {v: v.data if v.data is not None else memory.read(program.buffer_of(v), v.type) for v in op.operands}
@@ -56,19 +112,25 @@ def _run_by_meaning(program: Program, instruction: Instruction, memory: _Memory)
         memory.write(program.buffer_of(value), array)
 
 
-def _run_by_kernel(program: Program, instruction: Instruction, memory: _Memory) -> None:
+def _run_by_kernel(
+    program: Program, instruction: Instruction, memory: _Memory, places: Mapping[str, int] | None = None
+) -> None:
+    """`places` are the bytes at which operands begin in their buffers, by parameter."""
+    begins = places or {}
     kernel = program.kernels[instruction.kernel]
     arrays = {}
     for operand in instruction.operands:
         parameter = kernel.parameter(operand.parameter)
         if operand.kind in ("in", "inout"):
             type = TensorType(parameter.dtype, parameter.shape)
-            arrays[parameter.name] = memory.read(program.buffers[operand.buffer], type)
+            begin = begins.get(parameter.name, 0)
+            arrays[parameter.name] = memory.read(program.buffers[operand.buffer], type, begin)
     scalars = {s.name: value for s, value in zip(kernel.scalars, instruction.scalars, strict=True)}
     results = run_kernel(kernel, arrays, scalars, _shared_memory(program, instruction))
     for operand in instruction.operands:
         if operand.kind in ("out", "inout"):
-            memory.write(program.buffers[operand.buffer], results[operand.parameter])
+            begin = begins.get(operand.parameter, 0)
+            memory.write(program.buffers[operand.buffer], results[operand.parameter], begin)
 
 
 def _shared_memory(program: Program, instruction: Instruction) -> tuple[str, str, int] | None:
@@ -91,17 +153,25 @@ class _Memory:
             WEIGHTS: np.frombuffer(program.weights_blob(), np.uint8),
         }
 
-    def read(self, buffer: Buffer, type: TensorType) -> Array:
-        """A copy of the tensor at the start of a buffer."""
-        start = _place(buffer)
-        raw = self._regions[buffer.region][start : start + type.size_bytes]
+    def bytes_at(self, buffer: Buffer, begin: int, count: int) -> Array:
+        """Some bytes of a buffer, which must lie inside it."""
+        if not 0 <= begin <= begin + count <= buffer.size_bytes:
+            raise InternalError(f"bytes {begin} to {begin + count} of buffer {buffer.name} of {buffer.size_bytes}")
+        start = _place(buffer) + begin
+        return self._regions[buffer.region][start : start + count]
+
+    def put(self, buffer: Buffer, begin: int, raw: Array) -> None:
+        """Overwrite some bytes of a buffer."""
+        self.bytes_at(buffer, begin, len(raw))[:] = raw
+
+    def read(self, buffer: Buffer, type: TensorType, begin: int = 0) -> Array:
+        """A copy of the tensor at a byte of a buffer."""
+        raw = self.bytes_at(buffer, begin, type.size_bytes)
         return raw.copy().view(type.dtype.numpy).reshape(type.shape)
 
-    def write(self, buffer: Buffer, array: Array) -> None:
-        """Put a tensor at the start of a buffer."""
-        raw = np.frombuffer(array.tobytes(), np.uint8)
-        start = _place(buffer)
-        self._regions[buffer.region][start : start + len(raw)] = raw
+    def write(self, buffer: Buffer, array: Array, begin: int = 0) -> None:
+        """Put a tensor at a byte of a buffer."""
+        self.put(buffer, begin, np.frombuffer(array.tobytes(), np.uint8))
 
     def poison(self, step: int) -> None:
         """Overwrite every byte of the arena that holds nothing when this step begins."""

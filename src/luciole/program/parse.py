@@ -16,8 +16,11 @@ from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Kernel
 from luciole.kernel.text import parse_kernel
 from luciole.program.core import (
+    Action,
     Buffer,
     BufferKind,
+    Copy,
+    Fill,
     Instruction,
     Operand,
     OperandKind,
@@ -25,6 +28,8 @@ from luciole.program.core import (
     Program,
     Region,
     RegionKind,
+    Run,
+    Stream,
 )
 
 _KERNEL_PART = re.compile(r"^kernel\b", re.MULTILINE)
@@ -69,6 +74,7 @@ class _ProgramParser(GraphParser):
         self.buffers: dict[str, Buffer] = {}
         self.bindings: dict[Value, str] = {}
         self.instructions: list[Instruction] = []
+        self.streams: list[Stream] = []
 
     def fail_at(self, text: str, offset: int, message: str) -> NoReturn:
         """Fail at an offset of the whole file, of which this parser has the first part."""
@@ -88,16 +94,17 @@ class _ProgramParser(GraphParser):
                 self.region()
             elif self.accept("buffer"):
                 self.buffer()
+            elif self.accept("stream"):
+                self.stream()
             elif self.peek().kind == "number":
                 self.instruction(graph)
             else:
-                self.fail(f"expected region, buffer, or the number of an instruction, found {self.found()}")
+                self.fail(f"expected region, buffer, stream, or the number of an instruction, found {self.found()}")
         if self.peek().kind != "end of file":
             self.fail(f"expected a kernel or the end of the file, found {self.found()}")
         regions = tuple(self.regions.values())
-        return Program(
-            name, target, graph, regions, self.buffers, tuple(self.instructions), self.kernels, self.bindings
-        )
+        instructions, streams = tuple(self.instructions), tuple(self.streams)
+        return Program(name, target, graph, regions, self.buffers, instructions, self.kernels, self.bindings, streams)
 
     # Regions and buffers
 
@@ -178,8 +185,9 @@ class _ProgramParser(GraphParser):
         self.expect("computes")
         operator = self.operator_of_results(graph)
         overlap = self.overlap() if self.accept("over") else None
+        rows = self.size("rows") if self.peek().text == "rows" else 0
         recipe = self.word_or_string("the name of a recipe") if self.accept("by") else "generic"
-        self.instructions.append(Instruction(name, operands, operator, recipe, scalars, overlap))
+        self.instructions.append(Instruction(name, operands, operator, recipe, scalars, overlap, rows))
 
     def overlap(self) -> Overlap:
         """What stands behind `over`."""
@@ -189,6 +197,42 @@ class _ProgramParser(GraphParser):
             self.expect("at")
             self.expect("it")
         return Overlap(source, distance, in_place)
+
+    # Streams
+
+    def stream(self) -> None:
+        first = self.bounded("the first instruction", 0)
+        self.expect("to")
+        last = self.bounded("the last instruction", 0)
+        result = self.value_name() if self.accept("result") else ""
+        overlap = self.overlap() if self.accept("over") else None
+        actions: list[Action] = []
+        while not self.accept("end"):
+            actions.append(self.action())
+        self.streams.append(Stream(first, last, tuple(actions), result, overlap))
+
+    def action(self) -> Action:
+        if self.accept("run"):
+            instruction = self.bounded("the number of an instruction", 0)
+            slots = [self.size("at")]
+            while self.accept(","):
+                slots.append(self.bounded("a row", 0))
+            return Run(instruction, tuple(slots))
+        if self.accept("fill"):
+            target, slot = self.value_name(), self.size("at")
+            rows, byte = self.size("rows"), self.size("with")
+            return Fill(self.kernel_of_action(), target, slot, rows, byte)
+        if not self.accept("copy"):
+            self.fail(f"expected run, fill, copy or end, found {self.found()}")
+        target, slot = self.value_name(), self.size("at")
+        self.expect("from")
+        source, source_slot, rows = self.value_name(), self.size("at"), self.size("rows")
+        return Copy(self.kernel_of_action(), target, slot, source, source_slot, rows)
+
+    def kernel_of_action(self) -> str:
+        """What stands behind `by`."""
+        self.expect("by")
+        return self.word_or_string("the name of a kernel")
 
     def arguments_of(self, kernel: Kernel) -> tuple[tuple[Operand, ...], tuple[int, ...]]:
         """A buffer for each parameter of a kernel, then a number for each scalar."""

@@ -23,6 +23,15 @@ A program file is the graph that the program computes, then the program, then it
   of the kernel's parameters in order, then numbers for the kernel's scalars (`begin=0`), then the results of the
   operator it computes, and `by` its recipe unless that is the generic one. `over %x below 64` says that the result may
   begin 64 or more bytes below %x and overlap it, with `or at it` also where %x begins.
+- `rows 2` behind an instruction says how many rows of its result one run computes. A stream stands behind the
+  instructions, with its actions: `run 3 at 0, 4` is instruction 3 with its tensors in the arena at these rows of their
+  buffers, `fill %r at 0 rows 1 with 128 by k` and `copy %r at 0 from %x at 5 rows 2 by k` name the kernel that does it.
+
+      stream 3 to 4 result %8 over %x below 96
+        fill %r at 0 rows 1 with 128 by fill_words_e0a6c1
+        copy %r at 1 from %x at 0 rows 1 by copy_words_b1d9b4
+        run 3 at 0, 0
+      end
 - The words `program` and `kernel` that begin their parts stand at the start of a line.
 
 Printing, parsing and printing again gives the same text. `save_program` writes the text to `x.program` and the arrays
@@ -39,7 +48,7 @@ from luciole.graph.core import Value
 from luciole.graph.text import array_text, read_npz, read_text, render_graph, value_text, word_text, write_npz
 from luciole.ir.types import Array
 from luciole.kernel.text import print_kernel
-from luciole.program.core import Buffer, Instruction, Program, Region
+from luciole.program.core import Action, Buffer, Fill, Instruction, Overlap, Program, Region, Run, Stream
 from luciole.program.parse import parse_program
 from luciole.program.verify import program_problems
 
@@ -70,6 +79,8 @@ def render_program(program: Program) -> ProgramText:
     lines = [_region(region) for region in program.regions]
     lines += [_buffer(buffer, held.get(name, []), arrays) for name, buffer in program.buffers.items()]
     lines += [_instruction(step, instruction, program) for step, instruction in enumerate(program.instructions)]
+    for stream in program.streams:
+        lines += _stream(stream)
     head = f"program {word_text(program.name)} for {word_text(program.target)}"
     text = "\n".join([head, *("  " + line for line in lines), "end"]) + "\n"
     kernels = "".join(print_kernel(kernel) for kernel in program.kernels.values())
@@ -110,10 +121,31 @@ def _instruction(step: int, instruction: Instruction, program: Program) -> str:
     arguments += [f"{s.name}={value}" for s, value in zip(scalars, instruction.scalars, strict=True)]
     results = ", ".join(value_text(value.name) for value in program.graph.results(instruction.operator))
     recipe = f" by {word_text(instruction.recipe)}" if instruction.recipe != "generic" else ""
-    overlap = instruction.overlap
-    over = f" over {value_text(overlap.source)} below {overlap.distance_bytes}" if overlap is not None else ""
-    over += " or at it" if overlap is not None and overlap.in_place else ""
-    return f"{step}: {word_text(instruction.kernel)}({', '.join(arguments)}) computes {results}{over}{recipe}"
+    rows = f" rows {instruction.rows}" if instruction.rows else ""
+    call = f"{word_text(instruction.kernel)}({', '.join(arguments)})"
+    return f"{step}: {call} computes {results}{_over(instruction.overlap)}{rows}{recipe}"
+
+
+def _over(overlap: Overlap | None) -> str:
+    if overlap is None:
+        return ""
+    return f" over {value_text(overlap.source)} below {overlap.distance_bytes}{' or at it' * overlap.in_place}"
+
+
+def _stream(stream: Stream) -> list[str]:
+    result = f" result {value_text(stream.result)}" if stream.result else ""
+    head = f"stream {stream.first} to {stream.last}{result}{_over(stream.overlap)}"
+    return [head, *("  " + _action(action) for action in stream.actions), "end"]
+
+
+def _action(action: Action) -> str:
+    if isinstance(action, Run):
+        return f"run {action.instruction} at {', '.join(map(str, action.slots))}"
+    target = f"{value_text(action.target)} at {action.slot}"
+    if isinstance(action, Fill):
+        return f"fill {target} rows {action.rows} with {action.byte} by {word_text(action.kernel)}"
+    source = f"{value_text(action.source)} at {action.source_slot}"
+    return f"copy {target} from {source} rows {action.rows} by {word_text(action.kernel)}"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,16 @@
     leave of 14 is the exception.
 14. An instruction that lets its one result overlap an input has a kernel that may, reads that input as one operand
     whose life ends there, and begins the life of the result; placed so that they share bytes, the result begins at
-    least the stated distance below the input, or exactly at it where that is said.
+    least the stated distance below the input, or exactly at it where that is said. The same holds of a stream as a
+    whole, whose rows are read and written in the order of its schedule.
+15. Streams are ranges of instructions one behind the other. Just their instructions run by rows, a number that divides
+   what they go through; actions name instructions of the stream, buffers, and kernels that fit their rows.
+16. Following the schedule, every run reads the very rows of the values that its operator needs, and padding where it
+   reads outside; results are made once, from the first row to the last; nothing is read or written outside a buffer.
+
+For instructions of streams 5 and 7 to 11 hold with these differences: operands are rows of a buffer that may hold more
+of them, or fewer than the value bound to it if it is a ring; 16 takes the place of 9; buffers live for the whole
+stream; its instructions share one workspace.
 """
 
 from __future__ import annotations
@@ -34,7 +43,8 @@ from luciole.errors import InternalError
 from luciole.graph.core import Operator, Value
 from luciole.ir.types import DType
 from luciole.kernel.core import Kernel
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Operand, Program, Region
+from luciole.program.core import ARENA, WEIGHTS, Buffer, Copy, Instruction, Operand, Program, Region, Stream
+from luciole.program.verify_streams import stream_problems
 
 Problems = Iterator[tuple[int, str]]
 
@@ -49,7 +59,20 @@ def verify_program(program: Program) -> None:
 
 
 def program_problems(program: Program) -> Problems:
-    """The broken invariants of a program, each with its number."""
+    """The broken invariants of a program, each with its number; those of streams where nothing else is broken."""
+    is_sound = True
+    for problem in _basic_problems(program):
+        is_sound = False
+        yield problem
+    if is_sound:
+        yield from stream_problems(program)
+        for stream in program.streams:
+            yield from _stream_overlap(program, stream)
+    yield from _places(program)
+
+
+def _basic_problems(program: Program) -> Problems:
+    """The broken invariants 1 to 14, but for those of places."""
     yield from _regions(program)
     for name, buffer in program.buffers.items():
         yield from _buffer(program, name, buffer)
@@ -66,7 +89,6 @@ def program_problems(program: Program) -> Problems:
     yield from _workspaces(program)
     for step, instruction in enumerate(program.instructions):
         yield from _overlap(program, step, instruction)
-    yield from _places(program)
 
 
 # Regions, buffers, kernels
@@ -107,6 +129,7 @@ def _buffer(program: Program, name: str, buffer: Buffer) -> Problems:
 
 def _kernels(program: Program) -> Problems:
     used = {instruction.kernel: None for instruction in program.instructions}
+    used |= dict.fromkeys(name for stream in program.streams for name in stream.kernels())
     for name, kernel in program.kernels.items():
         if name != kernel.name:
             yield 4, f"kernel {kernel.name} stands under the name {name}"
@@ -138,7 +161,8 @@ def _operands(program: Program, step: int, instruction: Instruction, kernel: Ker
             continue
         where = f"instruction {step}: buffer {buffer.name}"
         needed = _size_bytes(parameter.dtype, parameter.shape)
-        if (buffer.dtype, buffer.size_bytes) != (parameter.dtype, needed):
+        is_part = bool(instruction.rows) and buffer.kind != "const" and buffer.size_bytes >= needed
+        if buffer.dtype is not parameter.dtype or (buffer.size_bytes != needed and not is_part):
             have = f"{buffer.dtype.value} of {buffer.size_bytes} bytes"
             yield 5, f"{where} is {have}, {parameter.name} is {parameter.dtype.value} of {needed} bytes"
         if parameter.alignment > 0 and buffer.alignment % parameter.alignment:
@@ -157,7 +181,8 @@ def _buffers_of(program: Program, step: int, instruction: Instruction) -> Proble
     sources = {program.bindings.get(value) for value in instruction.operator.operands}
     for operand in known:
         buffer = program.buffers[operand.buffer]
-        if operand.kind in ("in", "inout") and buffer.kind != "const" and operand.buffer not in sources:
+        is_known = buffer.kind in ("const", "ring") or (instruction.rows and operand.kind == "inout")
+        if operand.kind in ("in", "inout") and not is_known and operand.buffer not in sources:
             yield 8, f"{where} reads buffer {operand.buffer}, in which no operand of {instruction.operator} lives"
         if operand.kind != "in" and buffer.kind == "const":
             yield 8, f"{where} writes the constant {operand.buffer}"
@@ -218,7 +243,7 @@ def _bindings(program: Program) -> Problems:
             yield 7, f"{value!r} is bound and not in the graph"
         if buffer is None:
             yield 7, f"{value!r} is bound to {name}, and there is no such buffer"
-        elif (buffer.dtype, buffer.size_bytes) != (value.type.dtype, value.type.size_bytes):
+        elif not _can_hold(buffer, value):
             have = f"{buffer.dtype.value} of {buffer.size_bytes} bytes"
             yield 7, f"{value!r} is bound to buffer {name}, which is {have}"
     needed = [*graph.inputs, *(v for op in graph.operators for v in graph.results(op)), *(v for _, v in graph.outputs)]
@@ -234,6 +259,16 @@ def _bindings(program: Program) -> Problems:
         buffer = _buffer_of(program, value)
         if buffer is not None and buffer.kind not in ("input", "output", "const"):
             yield 7, f"output {name} is in buffer {buffer.name} of kind {buffer.kind}"
+
+
+def _can_hold(buffer: Buffer, value: Value) -> bool:
+    """Whether a buffer has the element type and size of a value, or of its rows."""
+    type = value.type
+    if buffer.kind == "ring" and type.rank == 4 and len(buffer.shape) == 4:
+        return (buffer.dtype, buffer.shape[2:]) == (type.dtype, type.shape[2:]) and buffer.shape[0] == type.shape[
+            0
+        ] == 1
+    return (buffer.dtype, buffer.size_bytes) == (type.dtype, type.size_bytes)
 
 
 def _contents(program: Program) -> Problems:
@@ -264,11 +299,17 @@ def _contents(program: Program) -> Problems:
 
     for value in graph.inputs:
         write(value)
+    streamed = {step: stream for stream in program.streams for step in stream.steps}
     for step, instruction in enumerate(program.instructions):
         if instruction.operator not in graph:
             continue
         read = set(instruction.buffers("in", "inout"))
+        if step in streamed:
+            read |= {action.source for action in streamed[step].actions if isinstance(action, Copy)}
         for value in dict.fromkeys(instruction.operator.operands):
+            buffer = _buffer_of(program, value)
+            if buffer is not None and buffer.kind == "ring" and step in streamed:
+                continue
             if bindings.get(value) in read and is_lost(value):
                 yield 9, f"instruction {step} reads {value!r}, which buffer {bindings[value]} does not hold then"
         for value in graph.results(instruction.operator):
@@ -287,8 +328,14 @@ def _lives(program: Program) -> Problems:
     for value in program.graph.inputs:
         touched.setdefault(program.bindings.get(value, ""), []).append(-1)
     for step, instruction in enumerate(program.instructions):
+        stream = program.stream_at(step)
+        steps = (step,) if stream is None else (stream.first, stream.last)
         for name in instruction.buffers():
-            touched.setdefault(name, []).append(step)
+            touched.setdefault(name, []).extend(steps)
+    for stream in program.streams:
+        for action in stream.actions:
+            if isinstance(action, Copy):
+                touched.setdefault(action.source, []).extend((stream.first, stream.last))
     for _, value in program.graph.outputs:
         touched.setdefault(program.bindings.get(value, ""), []).append(end)
     for name, buffer in program.buffers.items():
@@ -297,24 +344,27 @@ def _lives(program: Program) -> Problems:
         life = f"buffer {name} lives {buffer.first} to {buffer.last}"
         if not -1 <= buffer.first <= buffer.last <= end:
             yield 10, f"{life}, the steps are -1 to {end}"
-        missed = [step for step in touched.get(name, []) if not buffer.first <= step <= buffer.last]
+        missed = [step for step in sorted(set(touched.get(name, []))) if not buffer.first <= step <= buffer.last]
         if missed:
             yield 10, f"{life} and is touched in step {', '.join(map(str, dict.fromkeys(missed)))}"
 
 
 def _workspaces(program: Program) -> Problems:
-    users: dict[str, list[int]] = {}
+    users: dict[str, list[tuple[int, int]]] = {}
     for step, instruction in enumerate(program.instructions):
+        stream = program.stream_at(step)
+        steps = (step, step) if stream is None else (stream.first, stream.last)
         for name in instruction.buffers("workspace"):
-            users.setdefault(name, []).append(step)
+            if steps not in users.setdefault(name, []) or stream is None:
+                users[name].append(steps)
     for name, buffer in program.buffers.items():
         if buffer.kind != "workspace":
             continue
-        steps = users.get(name, [])
-        if len(steps) != 1:
-            yield 11, f"workspace {name} belongs to {len(steps)} instructions"
-        elif (buffer.first, buffer.last) != (steps[0], steps[0]):
-            yield 11, f"workspace {name} of instruction {steps[0]} lives {buffer.first} to {buffer.last}"
+        owners = users.get(name, [])
+        if len(owners) != 1:
+            yield 11, f"workspace {name} belongs to {len(owners)} instructions"
+        elif (buffer.first, buffer.last) != owners[0]:
+            yield 11, f"workspace {name} of instruction {owners[0][0]} lives {buffer.first} to {buffer.last}"
 
 
 def _overlap(program: Program, step: int, instruction: Instruction) -> Problems:
@@ -335,7 +385,25 @@ def _overlap(program: Program, step: int, instruction: Instruction) -> Problems:
     source, result = program.buffers.get(overlap.source), program.buffers.get(results[0])
     if source is None or result is None:
         return
-    if source.kind == "const" or source.last != step or result.first != step:
+    yield from _overlap_lives(source, result, range(step, step + 1), where)
+
+
+def _stream_overlap(program: Program, stream: Stream) -> Problems:
+    """Invariant 14 for one stream, but for the order of its rows and for places."""
+    if stream.overlap is None:
+        return
+    where = f"stream {stream.first} to {stream.last}: the result over {stream.overlap.source}"
+    source, result = program.buffers.get(stream.overlap.source), program.buffers.get(stream.result)
+    if source is None or result is None:
+        yield 14, f"{where} is not one result over one input"
+        return
+    if stream.overlap.distance_bytes < 0 or stream.overlap.in_place:
+        yield 14, f"{where} is {stream.overlap.distance_bytes} bytes below it, or at it"
+    yield from _overlap_lives(source, result, stream.steps, where)
+
+
+def _overlap_lives(source: Buffer, result: Buffer, steps: range, where: str) -> Problems:
+    if source.kind == "const" or source.last != steps[-1] or result.first != steps[0]:
         lives = f"{source.first} to {source.last} and {result.first} to {result.last}"
         yield 14, f"{where} needs the input to end and the result to begin, they live {lives}"
 
@@ -367,12 +435,7 @@ def _overlaps(program: Program, region: Region) -> Problems:
     """Pairs that share bytes and steps, found by a sweep over the offsets."""
     placed = [b for b in program.in_region(region.name) if b.offset is not None and b.size_bytes > 0]
     placed.sort(key=_offset)
-    allowed = {
-        (instruction.overlap.source, result): instruction.overlap
-        for instruction in program.instructions
-        if instruction.overlap is not None
-        for result in instruction.buffers("out")
-    }
+    allowed = {(overlap.source, result): overlap for result, overlap in program.overlaps()}
     open_buffers: list[Buffer] = []
     for buffer in placed:
         open_buffers = [b for b in open_buffers if _offset(b) + b.size_bytes > _offset(buffer)]

@@ -206,7 +206,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an unknown statement": (
         "  region arena",
         "  ^place arena",
-        "expected region, buffer, or the number of an instruction, found 'place'",
+        "expected region, buffer, stream, or the number of an instruction, found 'place'",
     ),
     "a region twice": ("region arena:", "region ^weights:", "the region weights is declared twice"),
     "an unknown kind of region": ("weights: const", "weights: ^flash", "expected a kind of region, found 'flash'"),

@@ -1,0 +1,236 @@
+"""A segment as instructions on few rows, rings, and a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from luciole.errors import InternalError
+from luciole.graph.core import Operator
+from luciole.ir.target import Target
+from luciole.ir.types import DType
+from luciole.kernel.core import Kernel
+from luciole.lower.inplace import merge_parameters
+from luciole.lower.streams.kernels import copy_kernel, fill_kernel
+from luciole.lower.streams.segment import Segment, Stage, describe_segment
+from luciole.lower.streams.simulate import (
+    Event,
+    RowsFilled,
+    RowsMoved,
+    Schedule,
+    StageRun,
+    overlap_distance,
+    simulate,
+)
+from luciole.program.core import (
+    ARENA,
+    Action,
+    Buffer,
+    Copy,
+    Fill,
+    Instruction,
+    Operand,
+    OperandKind,
+    Overlap,
+    Run,
+    Stream,
+)
+from luciole.targets.base import GENERIC, KernelRecipe, build_kernel, candidate_recipes
+
+if TYPE_CHECKING:
+    from luciole.lower.lower import Lowering
+
+
+@dataclass(frozen=True)
+class StreamChoice:
+    """Neighboring operators to run row by row, each on `rows` rows at a time; kernels take those workspaces that stay
+    within `workspace_bytes` where they can.
+    """
+
+    operators: tuple[Operator, ...]
+    rows: tuple[int, ...]
+    workspace_bytes: int | None = None
+
+
+def bound_operands(kernel: Kernel, buffers: Mapping[str, tuple[OperandKind, str]]) -> tuple[Operand, ...]:
+    """An operand for each parameter of a kernel, from kinds and buffers by name."""
+    return tuple(Operand(buffers[p.name][0], p.name, buffers[p.name][1]) for p in kernel.parameters)
+
+
+def choose_row_kernel(
+    window: Operator,
+    row_bytes: Mapping[str, int],
+    target: Target,
+    *,
+    use_recipes: bool = True,
+    workspace_bytes: int | None = None,
+) -> KernelRecipe:
+    """The cheapest recipe for an operator on a few rows, among those whose workspace is small enough: operands begin at
+    any row, so that what a recipe wants aligned must have rows of whole multiples of that.
+    """
+
+    def is_aligned(recipe: KernelRecipe) -> bool:
+        return all(row_bytes[name] % alignment == 0 for name, alignment in recipe.alignments(window).items())
+
+    recipes = candidate_recipes(window, target) if use_recipes else []
+    fitting = [r for r in (*recipes, GENERIC) if is_aligned(r)]
+    small = [r for r in fitting if workspace_bytes is None or r.workspace_bytes(window) <= workspace_bytes]
+    return small[0] if small else min(fitting, key=lambda recipe: recipe.workspace_bytes(window))
+
+
+def lower_stream(lowering: Lowering, choice: StreamChoice, steps: Mapping[Operator, int]) -> Stream:
+    """Append the instructions and buffers of a stream, and make its schedule."""
+    segment = describe_segment(lowering.graph, choice.operators, choice.rows)
+    if segment is None:
+        raise InternalError(f"{choice.operators[0]} and those behind it do not run by rows")
+    capacities = simulate(segment).capacities
+    schedule = simulate(segment, capacities)
+    return _StreamLowering(lowering, segment, schedule, choice).run(steps[choice.operators[0]])
+
+
+class _StreamLowering:
+    def __init__(self, lowering: Lowering, segment: Segment, schedule: Schedule, choice: StreamChoice) -> None:
+        self.lowering = lowering
+        self.segment = segment
+        self.schedule = schedule
+        self.choice = choice
+        self.buffers = [self._buffer(number) for number in range(len(segment.tensors))]
+        self.workspace = ""
+
+    def run(self, first: int) -> Stream:
+        """Append everything; the stream begins with the instruction of that number."""
+        for stage in self.segment.stages:
+            self._stage(stage)
+        last = first + len(self.segment.stages) - 1
+        actions = tuple(self._action(event, first) for event in self.schedule.events)
+        result, overlap = self._overlap(last)
+        return Stream(first, last, actions, result, overlap)
+
+    # Buffers
+
+    def _buffer(self, number: int) -> str:
+        tensor = self.segment.tensors[number]
+        lowering = self.lowering
+        if tensor.role == "source":
+            return lowering.binding(tensor.value)
+        if tensor.role == "result":
+            name = lowering.new_buffer(tensor.value, "temp")
+        else:
+            name = lowering.new_buffer(tensor.value, "ring")
+            buffer = lowering.buffers[name]
+            shape = (1, self.schedule.capacities[number], *buffer.shape[2:])
+            lowering.buffers[name] = replace(buffer, shape=shape)
+        if tensor.role != "copied":
+            lowering.bindings[tensor.value] = name
+        return name
+
+    def _workspace(self, size_bytes: int) -> str:
+        """The workspace that all instructions of the stream share."""
+        buffers = self.lowering.buffers
+        if not self.workspace:
+            self.workspace = self.lowering.buffer_name("workspace")
+            buffers[self.workspace] = Buffer(self.workspace, "workspace", ARENA, DType.U8, (size_bytes,), 8)
+        elif buffers[self.workspace].size_bytes < size_bytes:
+            buffers[self.workspace] = replace(buffers[self.workspace], shape=(size_bytes,))
+        return self.workspace
+
+    # Instructions
+
+    def _stage(self, stage: Stage) -> None:
+        lowering, op = self.lowering, stage.operator
+        window = op.restricted_to_rows(stage.rows)
+        reads = {read.operand: self.buffers[read.tensor] for read in stage.reads}
+        row_bytes = {read.operand: self.segment.tensors[read.tensor].row_bytes for read in stage.reads}
+        row_bytes["y"] = self.segment.tensors[stage.result].row_bytes
+        recipe = choose_row_kernel(
+            window,
+            row_bytes,
+            lowering.target,
+            use_recipes=lowering.options.use_recipes,
+            workspace_bytes=self.choice.workspace_bytes,
+        )
+        try:
+            bound = build_kernel(window, recipe)
+        except NotImplementedError:
+            raise op.error("has no kernel", "unsupported-operator") from None
+        kernel, (result,) = bound.kernel, bound.results
+        operands: dict[str, tuple[OperandKind, str]] = {
+            name: ("in", reads[name]) for name, _ in bound.activations if name in reads
+        }
+        for name, data in bound.constants:
+            operands[name] = ("in", lowering.constant(f"{lowering.graph.result(op).name}.{name}", data))
+        operands[result] = ("inout" if op.adds_rows else "out", self.buffers[stage.result])
+        if op.adds_rows:
+            (total,) = (name for name, _ in bound.activations if name not in reads)
+            kernel = merge_parameters(kernel, total, result)
+        if bound.workspace_bytes:
+            operands["workspace"] = ("workspace", self._workspace(bound.workspace_bytes))
+        instruction = Instruction(kernel.name, bound_operands(kernel, operands), op, recipe.name, rows=stage.rows)
+        lowering.append(instruction, kernel)
+
+    # The schedule
+
+    def _action(self, event: Event, first: int) -> Action:
+        if isinstance(event, StageRun):
+            return self._run(event, first)
+        name = self.buffers[event.tensor]
+        if isinstance(event, RowsFilled):
+            by_words = self._is_words(name)
+            return Fill(self._kernel(fill_kernel, by_words=by_words), name, event.slot, event.rows, event.byte)
+        if isinstance(event, RowsMoved):
+            by_words = self._is_words(name)
+            return Copy(self._kernel(copy_kernel, by_words=by_words), name, 0, name, event.slot, event.rows)
+        source = self.lowering.binding(self.segment.tensors[event.tensor].value)
+        by_words = self._is_words(name) and self._is_words(source)
+        kernel = self._kernel(copy_kernel, by_words=by_words)
+        return Copy(kernel, name, event.slot, source, event.source_row, event.rows)
+
+    def _run(self, event: StageRun, first: int) -> Run:
+        stage = self.segment.stages[event.stage]
+        slots = {read.operand: slot for read, slot in zip(stage.reads, event.slots, strict=True)}
+        instruction = self.lowering.instructions[first + event.stage]
+        return Run(
+            first + event.stage,
+            tuple(
+                slots[operand.parameter] if operand.kind == "in" else event.result_slot
+                for operand in instruction.operands
+                if operand.kind != "workspace" and self.lowering.buffers[operand.buffer].kind != "const"
+            ),
+        )
+
+    def _is_words(self, name: str) -> bool:
+        buffer = self.lowering.buffers[name]
+        return buffer.row_bytes % 4 == 0 and buffer.alignment % 4 == 0
+
+    def _kernel(self, make: Callable[..., Kernel], *, by_words: bool) -> str:
+        """The name of a kernel that copies or fills any buffer of this stream."""
+        largest = max(self.lowering.buffers[name].size_bytes for name in self.buffers)
+        kernel = make(-(-largest // 4) * 4, by_words=by_words)
+        self.lowering.kernels.setdefault(kernel.name, kernel)
+        return kernel.name
+
+    def _overlap(self, last: int) -> tuple[str, Overlap | None]:
+        """The result that may overlap an input of the stream, and how: the pair that saves most."""
+        lowering, tensors = self.lowering, self.segment.tensors
+        found: list[tuple[int, str, Overlap]] = []
+        if not lowering.options.allows_overlap:
+            return "", None
+        sources = {
+            value: number
+            for number, tensor in enumerate(tensors)
+            if tensor.role in ("source", "copied") and (value := tensor.value) is not None
+        }
+        for value, number in sources.items():
+            source = lowering.buffers[lowering.binding(value)]
+            for result in (n for n, tensor in enumerate(tensors) if tensor.role == "result"):
+                if not lowering.may_overwrite(source, tensors[result].value, last):
+                    continue
+                if lowering.options.keep_output and lowering.is_output(tensors[result].value):
+                    continue
+                size = tensors[result].value.type.size_bytes
+                distance = overlap_distance(self.segment, self.schedule, number, result)
+                overlap = Overlap(source.name, min(distance, size))
+                found.append((overlap.shared_bytes(source.size_bytes, size), self.buffers[result], overlap))
+        saved, name, best = max(found, key=lambda item: item[0], default=(0, "", None))
+        return (name, best) if saved > 0 else ("", None)

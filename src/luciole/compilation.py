@@ -27,6 +27,7 @@ from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.program.core import ARENA, Program
 from luciole.program.text import render_program, save_program
 from luciole.program.verify import verify_program
+from luciole.report.model import Report
 from luciole.report.table import shorten
 
 #: The stages in order; `--to` and `--from` name one of them.
@@ -115,7 +116,7 @@ class Compilation:
 
     def __call__(self, stage: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a stage. Bugs become `InternalError` with a reproducer."""
-        if self._resume is not None and STAGES.index(stage) <= STAGES.index(self._resume.stage):
+        if self._resume is not None and self.has_passed(stage):
             result: Any = self._resume.value
         else:
             result = self._guarded(stage, function, *args, **kwargs)
@@ -124,6 +125,10 @@ class Compilation:
             if stage == self._stop_after:
                 raise StageReached(result)
         return result  # type: ignore[no-any-return]  # a resumed stage gives what was read from its file
+
+    def has_passed(self, stage: str) -> bool:
+        """Whether this compilation was resumed behind a stage."""
+        return self._resume is not None and STAGES.index(stage) <= STAGES.index(self._resume.stage)
 
     def _guarded(self, stage: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -187,7 +192,7 @@ class Compilation:
         )
 
     def check_flash(self, bundle: Bundle) -> None:
-        """Raise `CompileError` when code and constants exceed `max_flash`."""
+        """Raise `CompileError` when code and constants exceed `max_flash`, with the largest layers."""
         limit, flash = self.options.max_flash, bundle.report.flash
         if limit is None or flash.total_bytes <= limit:
             return
@@ -195,9 +200,31 @@ class Compilation:
         raise CompileError.of(
             "does-not-fit",
             f"the bundle needs {flash.total_bytes:,} B of flash, --max-flash allows {limit:,} B",
-            notes=(", ".join(f"{what} {size:,} B" for what, size in parts if size is not None),),
+            notes=(
+                ", ".join(f"{what} {size:,} B" for what, size in parts if size is not None),
+                _largest_layers(bundle.report),
+            ),
+            help=self._less_flash(bundle),
             exit_code=EXIT_BUDGET,
         )
+
+    def _less_flash(self, bundle: Bundle) -> str:
+        """What would make a bundle smaller that is as small as this compilation allows."""
+        options = self.options
+        if not options.use_recipes or options.optimize == "ram":
+            return f"{'--generic-kernels' if not options.use_recipes else '--optimize ram'} leaves no choice of kernels"
+        if any(tensor.dtype == "f32" for tensor in bundle.report.inputs) and not options.quantize:
+            return "integers instead of floats take a quarter: --quantize int8"
+        if options.keep_all_channels:
+            return "without --keep-all-channels channels that are constant are removed"
+        return "this is the smallest that kernels can make it; fewer channels in the largest layers would help"
+
+
+def _largest_layers(report: Report) -> str:
+    """The layers that take most flash."""
+    largest = sorted(report.layers, key=lambda layer: -layer.weights_bytes)[:3]
+    shown = (f'"{shorten(layer.name, _NODE_LENGTH)}" {layer.weights_bytes:,} B' for layer in largest)
+    return f"most weights: {', '.join(shown)}"
 
 
 def peak_note(program: Program) -> str:

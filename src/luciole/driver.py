@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from luciole.budget import fastest_within
 from luciole.bundle import Bundle, assemble_bundle
 from luciole.compilation import Compilation
 from luciole.graph.core import Graph
@@ -14,6 +16,7 @@ from luciole.graph.extract import copy_graph
 from luciole.importers import load_model
 from luciole.importers.samples import Scaling, fed_samples
 from luciole.ir.target import Target
+from luciole.lower.choice import Chosen, choose_recipes
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators
 from luciole.lower.overlap import lower_small
@@ -57,8 +60,18 @@ def build_program(run: Compilation) -> Program:
     graph = run("import", load_model, run.source, dict(run.options.dims))
     graph = run("quantize", quantize, graph, run)
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
-    program = run("lower", lower_ordered, graph, run.target, run.lowering)
-    program = run("plan", plan_within, program, run.target, run.lowering, run.options.max_ram)
+    if run.has_passed("lower") or not run.options.use_recipes or run.options.optimize == "ram":
+        return build_chosen(run, graph, {})
+    if run.options.max_flash is not None and run.options.optimize != "size":
+        return fastest_within(run, graph, run.options.max_flash, partial(build_chosen, run, graph))
+    return build_chosen(run, graph, choose_recipes(graph, run.target, run.options.optimize))
+
+
+def build_chosen(run: Compilation, graph: Graph, chosen: Chosen) -> Program:
+    """The stages from a graph to a program with chosen kernels."""
+    lowering = replace(run.lowering, chosen=chosen)
+    program = run("lower", lower_ordered, graph, run.target, lowering)
+    program = run("plan", plan_within, program, run.target, lowering, run.options.max_ram)
     run.check_ram(program)
     return run("schedule", schedule_kernels, program, run.target)
 
@@ -104,7 +117,10 @@ def prepare(graph: Graph, passes: PassContext) -> Graph:
 
 def lower_again(run: Compilation, graph: Graph) -> Program:
     """The program of a graph that was optimized already."""
-    program = run("lower", lower_ordered, graph, run.target, run.lowering)
+    lowering = run.lowering
+    if run.options.use_recipes:
+        lowering = replace(lowering, chosen=choose_recipes(graph, run.target, run.options.optimize))
+    program = run("lower", lower_ordered, graph, run.target, lowering)
     program = run("plan", plan_memory, program)
     return run("schedule", schedule_kernels, program, run.target)
 

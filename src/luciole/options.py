@@ -14,8 +14,8 @@ from luciole.errors import CompileError
 Emit = Literal["object", "archive", "c"]
 BundleApi = Literal["luciole", "glow"]
 
-#: What to spare: time, in memory as it comes, or RAM, by layers that write over their inputs.
-Optimize = Literal["balanced", "ram"]
+#: What to spare: time, whatever it takes; time and flash alike; flash; or RAM, by layers that write over their inputs.
+Optimize = Literal["balanced", "speed", "size", "ram"]
 OPTIMIZES: tuple[Optimize, ...] = get_args(Optimize)
 
 #: How large weights are written beside C source.
@@ -109,7 +109,8 @@ class Options:
     #: Refuse a bundle whose arena or flash is larger than this, in bytes.
     max_ram: int | None = None
     max_flash: int | None = None
-    #: What to spare. With a `max_ram` that does not hold otherwise, "ram" is tried anyway.
+    #: What to spare: "speed" takes the fastest kernels, "size" the smallest within 1.5 times the instructions. With a
+    #: `max_ram` that does not hold otherwise, "ram" is tried anyway.
     optimize: Optimize = "balanced"
     #: Use hand-scheduled kernels where they apply; off, every layer takes its generic loops.
     use_recipes: bool = True

@@ -69,10 +69,14 @@ _COMPILE_OPTIONS = [
     click.option("--keep-input", is_flag=True, help="Let `run` leave the input as it was (costs RAM)."),
     click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
     click.option(
-        "--optimize", type=click.Choice(OPTIMIZES), default="balanced", show_default=True, help="What to spare."
+        "--optimize",
+        type=click.Choice(OPTIMIZES),
+        default="balanced",
+        show_default=True,
+        help="What to spare: time, flash, both alike, or RAM.",
     ),
     click.option("--max-ram", type=SizeType(), help="Refuse an arena larger than this, such as 64K."),
-    click.option("--max-flash", type=SizeType(), help="Refuse code and constants larger than this, such as 256K."),
+    click.option("--max-flash", type=SizeType(), help="Take the fastest kernels within this flash, such as 256K."),
     click.option(
         "--weights",
         type=click.Choice(WEIGHTS_FORMATS),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from luciole.errors import CompileError, Diagnostics
 from luciole.graph.core import Graph, Operator, Value
@@ -36,13 +36,14 @@ WEIGHTS_ALIGNMENT = 16
 @dataclass(frozen=True)
 class LoweringOptions:
     """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite, results
-    that may overlap inputs.
+    that may overlap inputs; and the recipes that were chosen for some operators, the others take the usual one.
     """
 
     use_recipes: bool = True
     keep_input: bool = False
     keep_output: bool = False
     allows_overlap: bool = False
+    chosen: Mapping[Operator, KernelRecipe] = field(default_factory=dict, compare=False)
 
 
 def lower(
@@ -254,11 +255,11 @@ class Lowering:
                 self.buffers[operand.buffer] = replace(buffer, alignment=needed)
 
     def _choose_kernel(self, op: Operator, step: int) -> tuple[BoundKernel, KernelRecipe]:
-        """The cheapest hand-scheduled kernel that applies, else the generic one; where memory counts, the cheapest of
-        those whose result overlaps an input most.
+        """The chosen kernel, else the cheapest hand-scheduled one that applies, else the generic one; where memory
+        counts, the cheapest of those whose result overlaps an input most.
         """
         candidates = candidate_recipes(op, self.target) if self.options.use_recipes else []
-        recipe = candidates[0] if candidates else GENERIC
+        recipe = self.options.chosen.get(op) or (candidates[0] if candidates else GENERIC)
         if op in self.small:
             recipe = min([*candidates, GENERIC], key=lambda recipe: self._added_bytes(op, recipe, step))
         try:

@@ -8,11 +8,12 @@ and the planner can see.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from importlib import import_module
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from luciole.ir.target import VECTOR_FEATURES, Target
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, View
 from luciole.kernel.core import Kernel
+from luciole.kernel.estimate import estimated_code_bytes, estimated_instructions
+from luciole.kernel.long_arithmetic import expand_long_multiply
 from luciole.ops.loops import elementwise_loops
 
 #: Modules that register recipes, one folder an instruction set; the only place that lists them.
@@ -39,6 +42,9 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.pool",
     "luciole.targets.scalar.depthwise",
 )
+
+#: How many instructions of plain loops one becomes where compilers vectorize, about.
+VECTOR_GAIN = 3
 
 #: Constants start at multiples of this, so that kernels may read them by words.
 CONSTANT_ALIGNMENT = 4
@@ -58,15 +64,23 @@ class Cost:
 
 
 class KernelRecipe:
-    """A way to compute one operator. Instances hold nothing that changes."""
+    """A way to compute one operator. Instances are values: they hold nothing but parameters of the recipe, such as how
+    far a loop is unrolled, as the fields of a frozen dataclass.
+    """
 
     name: str = "generic"
+    #: The parameters that `luciole tune` tries, with the values to try, the usual one first.
+    parameter_space: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     #: Whether it buys speed with much flash or workspace, so that it is taken only where speed is asked for.
     trades_memory: bool = False
 
     def applies(self, op: Operator) -> str:
         """Why this recipe cannot compute `op`, or an empty string."""
         return ""
+
+    def variants(self) -> tuple[KernelRecipe, ...]:
+        """This recipe with parameters that trade speed for bytes of flash."""
+        return ()
 
     def suits(self, target: Target) -> bool:
         """Whether it is meant for a target, beyond the features that it needs."""
@@ -85,7 +99,7 @@ class KernelRecipe:
         return 0
 
     def cost(self, op: Operator, target: Target) -> Cost:
-        """What it costs on a target. Raises `NotImplementedError` for the generic recipe, which is what remains."""
+        """What it costs on a target, from its shapes."""
         raise NotImplementedError
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
@@ -138,6 +152,15 @@ class GenericRecipe(KernelRecipe):
             elementwise_loops(k, op, v)
         else:
             op.loops(k, v)
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From the loops of the kernel. Where LLVM makes vectors of them, an instruction does the work of several."""
+        bound = build_kernel(op, self)
+        kernel = bound.kernel if target.has("long_multiply") else expand_long_multiply(bound.kernel)
+        instructions = estimated_instructions(kernel, target) // (VECTOR_GAIN if target.has_vectors else 1)
+        constants = sum(data.nbytes for _, data in bound.constants)
+        cycles = int(1.3 * instructions)
+        return Cost(instructions, cycles, estimated_code_bytes(kernel, target), constants, bound.workspace_bytes)
 
     @property
     def is_scheduled(self) -> bool:
@@ -212,6 +235,54 @@ def candidate_recipes(op: Operator, target: Target, *, may_trade_memory: bool = 
         if r.recipe.suits(target) and not r.recipe.applies(op)
     ]
     return sorted(found, key=lambda recipe: recipe.cost(op, target).cycles)
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """A recipe for an operator with the kernel that it makes and what that costs."""
+
+    recipe: KernelRecipe
+    bound: BoundKernel
+    cost: Cost
+
+    @property
+    def words(self) -> str:
+        """The recipe's name and the parameters that are not as usual."""
+        parameters: tuple[Field[object], ...] = fields(self.recipe) if is_dataclass(self.recipe) else ()
+        given = [
+            (f.name, getattr(self.recipe, f.name)) for f in parameters if getattr(self.recipe, f.name) != f.default
+        ]
+        return " ".join([self.recipe.name, *(n if value is True else f"{n}={value}" for n, value in given)])
+
+
+def alternatives(
+    op: Operator, target: Target, *, may_trade_memory: bool = True, is_quick: bool = False
+) -> list[Alternative]:
+    """All ways to compute `op` on a target, fewest estimated cycles first: recipes, their variants, and the generic
+    kernel; with `is_quick` the variants of the first recipe only. Empty for an operator that has no kernel.
+    """
+    usual = candidate_recipes(op, target, may_trade_memory=may_trade_memory)
+    recipes = [recipe for first in usual for recipe in (first, *first.variants())] + [GENERIC]
+    if is_quick:
+        recipes = [usual[0], *usual[0].variants()] if usual else [GENERIC]
+        if len(recipes) == 1:
+            return []
+    found: list[Alternative] = []
+    for recipe in recipes:
+        try:
+            bound = build_kernel(op, recipe)
+        except NotImplementedError:
+            continue
+        if bound.kernel not in [other.bound.kernel for other in found]:
+            found.append(Alternative(recipe, bound, _cost_of(op, recipe, bound, target)))
+    return sorted(found, key=lambda alternative: alternative.cost.cycles)
+
+
+def _cost_of(op: Operator, recipe: KernelRecipe, bound: BoundKernel, target: Target) -> Cost:
+    """What a recipe says of its kernel, and the bytes of code by the kernel itself."""
+    cost = recipe.cost(op, target)
+    kernel = bound.kernel if target.has("long_multiply") else expand_long_multiply(bound.kernel)
+    return replace(cost, code_bytes=estimated_code_bytes(kernel, target))
 
 
 @dataclass(frozen=True)

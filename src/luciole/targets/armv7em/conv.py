@@ -10,7 +10,8 @@ Measured on Cortex-M4, executed instructions per multiplication: 0.93 to 1.0 for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,8 +27,6 @@ from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Pixels in one register tile.
 TILE_PIXELS = 3
-#: Taps (pairs of products for one pixel) in one turn of the inner loop, at most.
-UNROLLED_TAPS = 12
 #: Windows of up to so many taps are written out without a loop.
 WRITTEN_TAPS = 20
 #: The workspace of a strip of output columns stays below this many bytes, if a tile's columns do.
@@ -52,6 +51,7 @@ class _Shape:
     strip_columns: int
     #: Columns that a window reaches over.
     reach: int
+    recipe: ConvHiLo
 
     @property
     def column_bytes(self) -> int:
@@ -65,9 +65,10 @@ class _Shape:
     @property
     def unroll(self) -> int:
         """Pairs in one turn of the inner loop: all of them in small windows that cannot be cut otherwise."""
-        most = max(1, UNROLLED_TAPS // self.kernel_width)
+        most = max(1, self.recipe.unrolled_taps // self.kernel_width)
         unroll = next(u for u in range(most, 0, -1) if self.pairs % u == 0)
-        return self.pairs if unroll == 1 and self.pairs * self.kernel_width <= WRITTEN_TAPS else unroll
+        is_written = unroll == 1 and self.pairs * self.kernel_width <= min(WRITTEN_TAPS, 2 * self.recipe.unrolled_taps)
+        return self.pairs if is_written else unroll
 
     @property
     def by_words(self) -> bool:
@@ -76,10 +77,24 @@ class _Shape:
 
 
 @kernel("conv2d", DType.I8, needs={"dsp"})
+@dataclass(frozen=True)
 class ConvHiLo(KernelRecipe):
     """Convolution with any window, stride, dilation and padding."""
 
     name = "hilo"
+    parameter_space: ClassVar = {"unrolled_taps": (12, 18, 24, 6, 3)}
+
+    #: Taps (pairs of products for one pixel) in one turn of the inner loop, at most.
+    unrolled_taps: int = 12
+    #: Whether parameters of channels take few bytes however many pixels there are.
+    is_lean: bool = False
+    #: Whether the last tile of a line computes pixels a second time, instead of having code of its own for fewer.
+    repeats_pixels: bool = False
+
+    def variants(self) -> tuple[KernelRecipe, ...]:
+        lean = replace(self, is_lean=True)
+        single = replace(lean, repeats_pixels=True)
+        return lean, single, replace(single, unrolled_taps=3)
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)
@@ -92,51 +107,51 @@ class ConvHiLo(KernelRecipe):
     def constants(self, op: Operator) -> dict[str, Array]:
         assert isinstance(op, Conv2d)
         return {
-            "weights": _packed_weights(op),
-            "channels": _parameters(op).words(),
+            "weights": _packed_weights(op, _shape(op, self)),
+            "channels": _parameters(op, _shape(op, self)).words(),
         }
 
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, Conv2d)
-        shape = _shape(op)
+        shape = _shape(op, self)
         return shape.strip_columns * shape.column_bytes
 
     def alignments(self, op: Operator) -> dict[str, int]:
         assert isinstance(op, Conv2d)
-        return {"x": 4} if _shape(op).by_words else {}
+        return {"x": 4} if _shape(op, self).by_words else {}
 
     def overlap_bytes(self, op: Operator) -> dict[str, int]:
-        """A strip of a row is widened before it is written."""
+        """A strip of a row is widened before it is written, and only then."""
         assert isinstance(op, Conv2d)
         y = op.result_types()[0]
-        distance = op.window.overlap_bytes(op.x.type, y, _shape(op).strip, reads_first=True)
+        distance = op.window.overlap_bytes(op.x.type, y, _shape(op, self).strip, reads_first=True)
         return {} if distance is None else {"x": distance}
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, Conv2d)
-        shape, taps = _shape(op), op.window.kernel[1]
+        shape, taps = _shape(op, self), op.window.kernel[1]
 
         def per_pair_of_channels(pixels: int) -> int:
             columns = {p * op.strides[1] + kx * op.dilations[1] for p in range(pixels) for kx in range(taps)}
             turns = shape.pairs // shape.unroll
             sums = shape.pairs * (len(columns) + taps * (2 + 2 * pixels)) + (4 * turns if turns > 1 else 0)
-            return sums + 14 * pixels + 14 + _parameters(op).extra_instructions if pixels else 0
+            return sums + 14 * pixels + 14 + _parameters(op, shape).extra_instructions if pixels else 0
 
         strips = [shape.strip] * (shape.out_width // shape.strip) + [shape.out_width % shape.strip]
-        tiles = [divmod(strip, TILE_PIXELS) for strip in strips]
+        tiles = [_tiles(strip, self.repeats_pixels) for strip in strips]
         per_row = sum(whole * per_pair_of_channels(TILE_PIXELS) + per_pair_of_channels(rest) for whole, rest in tiles)
         widened = shape.strip_columns * shape.column_halves * -(-shape.out_width // shape.strip)
         pairs_of_channels = -(-shape.out_channels // 2)
         rows = op.result_types()[0].shape[0] * shape.out_height
         instructions = rows * (pairs_of_channels * per_row + widened * (2 if shape.by_words else 5))
         constants = sum(data.nbytes for data in self.constants(op).values())
-        code = 2200 + 60 * UNROLLED_TAPS
+        code = 2200 + 60 * self.unrolled_taps
         return Cost(instructions, int(1.2 * instructions), code, constants, self.workspace_bytes(op))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Conv2d)
-        shape = _shape(op)
+        shape = _shape(op, self)
         with k.loop("n", op.x.type.shape[0]) as n, k.loop("oh", shape.out_height) as oh:
             image = k.define("image", n * (shape.height * shape.width * shape.channels))
             line = k.define("line", (n * shape.out_height + oh) * (shape.out_width * shape.out_channels))
@@ -150,7 +165,7 @@ class ConvHiLo(KernelRecipe):
                 _strip(k, op, shape, v, image, line, oh, whole * shape.strip, rest)
 
 
-def _shape(op: Conv2d) -> _Shape:
+def _shape(op: Conv2d, recipe: ConvHiLo) -> _Shape:
     _, height, width, channels = op.x.type.shape
     _, out_height, out_width, out_channels = op.result_types()[0].shape
     kernel_height, kernel_width = op.window.kernel
@@ -172,17 +187,22 @@ def _shape(op: Conv2d) -> _Shape:
         strip,
         (strip - 1) * op.strides[1] + reach,
         reach,
+        recipe,
     )
 
 
-def _parameters(op: Conv2d) -> hilo.PairParameters:
-    _, height, width, _ = op.result_types()[0].shape
-    return hilo.PairParameters.of(op.sums(), height * width)
+def _tiles(count: int, repeats_pixels: bool) -> tuple[int, int]:
+    """How many whole tiles a line takes, and how many pixels are left for a smaller one."""
+    tiles, rest = divmod(count, TILE_PIXELS)
+    return (tiles + 1, 0) if repeats_pixels and tiles and rest else (tiles, rest)
 
 
-def _packed_weights(op: Conv2d) -> Array:
+def _parameters(op: Conv2d, shape: _Shape) -> hilo.PairParameters:
+    return hilo.PairParameters.of(op.sums(), shape.out_height * shape.out_width, is_lean=shape.recipe.is_lean)
+
+
+def _packed_weights(op: Conv2d, shape: _Shape) -> Array:
     """Words [pairs of channels][pairs within a column][kx], in the order in which columns are widened."""
-    shape = _shape(op)
     weights = op.sums().weights.reshape(op.w.type.shape)
     columns = weights.transpose(0, 2, 1, 3).reshape(shape.out_channels, shape.kernel_width, -1)
     padding = shape.column_halves - columns.shape[2]
@@ -203,7 +223,14 @@ def _strip(
     columns = k.define("columns", v.workspace.address())
     target = k.define("target", v.y.address(line + first * shape.out_channels))
     step = TILE_PIXELS * op.strides[1] * shape.column_bytes
-    tiles, rest = divmod(count, TILE_PIXELS)
+    tiles, rest = _tiles(count, shape.recipe.repeats_pixels)
+    if tiles * TILE_PIXELS > count:
+        with k.loop("tile", tiles) as tile:
+            pixel = k.define("pixel", minimum(tile * TILE_PIXELS, count - TILE_PIXELS))
+            source = k.define("source", columns + pixel * (op.strides[1] * shape.column_bytes))
+            place = k.define("place", target + pixel * shape.out_channels)
+            _tile(k, op, shape, v, source, place, TILE_PIXELS)
+        return
     if tiles:
         end = k.define("columns_end", v.workspace.address(tiles * step))
         with k.repeat_while(lambda: columns.ne(end)):
@@ -321,7 +348,7 @@ def _clear(k: LoopBuilder, shape: _Shape, v: Views, slot: Expr, begin: Operand, 
 
 def _tile(k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, columns: Expr, target: Expr, pixels: int) -> None:
     """All output channels of a few pixels of one row."""
-    weights, layout = k.define("weights", v.weights.address()), _parameters(op)
+    weights, layout = k.define("weights", v.weights.address()), _parameters(op, shape)
     shared = layout.read_shared(k, v.channels.address())
     parameters = k.define("parameters", v.channels.address(layout.header_bytes))
     out = k.define("out", target)

@@ -125,11 +125,11 @@ def widened_half(value: Expr, zero_point: int, scale: int) -> Expr:
     return (centered << 1 if scale == 2 else centered).cast(DType.I16)
 
 
-def lean_parameters(sums: WeightedSum, pixels: int) -> ChannelParameters | None:
-    """The parameters of layers of so few pixels that their bytes of flash count more than their instructions; `None`
-    for layers of more, which read `channel_parameters`.
+def lean_parameters(sums: WeightedSum, pixels: int, *, is_lean: bool = False) -> ChannelParameters | None:
+    """The parameters of layers of so few pixels that their bytes of flash count more than their instructions, or of
+    any layer that `is_lean`; `None` for the others, which read `channel_parameters`.
     """
-    if pixels > LEAN_PIXELS:
+    if pixels > LEAN_PIXELS and not is_lean:
         return None
     requantizer, bias = sums.kernel_requantizer, scale_of(sums) * sums.kernel_bias
     if len(bias) % 2:
@@ -146,9 +146,9 @@ class PairParameters:
     lean: ChannelParameters | None
 
     @staticmethod
-    def of(sums: WeightedSum, pixels: int) -> PairParameters:
-        """The parameters of a layer of so many pixels."""
-        return PairParameters(sums, lean_parameters(sums, pixels))
+    def of(sums: WeightedSum, pixels: int, *, is_lean: bool = False) -> PairParameters:
+        """The parameters of a layer of so many pixels, see `lean_parameters`."""
+        return PairParameters(sums, lean_parameters(sums, pixels, is_lean=is_lean))
 
     def words(self) -> Array:
         """The words that the kernel reads."""

@@ -7,13 +7,16 @@ Cortex-M4.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import numpy as np
 
 from luciole.graph.core import Operator, Views
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
-from luciole.kernel.core import Expr
+from luciole.kernel.core import Expr, minimum
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
 from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtb16
@@ -22,15 +25,27 @@ from luciole.targets.base import Cost, KernelRecipe, kernel
 #: Pixels in one register tile; the accumulators of two channels for them, the inputs, the weights and the pointers fill
 #: 13 registers.
 TILE_PIXELS = 3
-#: Pairs of inputs in one turn of the inner loop.
-UNROLL = 16
 
 
 @kernel("conv2d", DType.I8, needs={"dsp"})
+@dataclass(frozen=True)
 class PointwiseHiLo(KernelRecipe):
     """1x1 convolution, stride 1, input channels a multiple of 4, an even number of output channels."""
 
     name = "pointwise_hilo"
+    parameter_space: ClassVar = {"unroll": (16, 32, 8, 4)}
+
+    #: Pairs of inputs in one turn of the inner loop, at most.
+    unroll: int = 16
+    #: Whether parameters of channels take few bytes however many pixels there are.
+    is_lean: bool = False
+    #: Whether the last tile computes pixels a second time, instead of having code of its own for fewer.
+    repeats_pixels: bool = False
+
+    def variants(self) -> tuple[KernelRecipe, ...]:
+        lean = replace(self, is_lean=True)
+        single = replace(lean, repeats_pixels=True)
+        return lean, single, replace(single, unroll=4)
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)
@@ -48,7 +63,7 @@ class PointwiseHiLo(KernelRecipe):
         order = np.arange(op.x.type.shape[3]).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1, 2)
         return {
             "weights": hilo.packed_words(op.sums().weights, order),
-            "channels": _parameters(op).words(),
+            "channels": self._parameters(op).words(),
         }
 
     def workspace_bytes(self, op: Operator) -> int:
@@ -62,6 +77,8 @@ class PointwiseHiLo(KernelRecipe):
         """Three pixels are widened before they are written, whatever their rows and images."""
         assert isinstance(op, Conv2d)
         channels, in_channels = op.w.type.shape[0], op.w.type.shape[3]
+        if self.repeats_pixels:
+            return {}
         complete = (op.result_types()[0].elements // channels - 1) // TILE_PIXELS * TILE_PIXELS
         return {"x": max(0, complete * (channels - in_channels))}
 
@@ -70,52 +87,62 @@ class PointwiseHiLo(KernelRecipe):
         assert isinstance(op, Conv2d)
         channels, in_channels = op.w.type.shape[0], op.w.type.shape[3]
         pixels = op.result_types()[0].elements // channels
-        groups = pixels / TILE_PIXELS
+        groups = -(-pixels // TILE_PIXELS) if self.repeats_pixels else pixels / TILE_PIXELS
         pairs = in_channels // 2
         inner = 5 + 2 * TILE_PIXELS
-        per_pair_of_channels = pairs * inner + 3 * -(-pairs // UNROLL) + 7 * 2 * TILE_PIXELS + 14
-        per_pair_of_channels += _parameters(op).extra_instructions
+        per_pair_of_channels = pairs * inner + 3 * pairs // _unrolled(pairs, self.unroll) + 7 * 2 * TILE_PIXELS + 14
+        per_pair_of_channels += self._parameters(op).extra_instructions
         instructions = groups * (channels // 2 * per_pair_of_channels + 4 * TILE_PIXELS * in_channels)
         constants = sum(data.nbytes for data in self.constants(op).values())
-        code = 2 * (120 * UNROLL // 2 + 400)
+        code = 2 * (60 * self.unroll + 400)
         return Cost(int(instructions), int(instructions * 1.2), code, constants, self.workspace_bytes(op))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Conv2d)
         channels, in_channels = op.w.type.shape[0], op.w.type.shape[3]
         pixels = op.result_types()[0].elements // channels
+        if self.repeats_pixels and pixels > TILE_PIXELS and pixels % TILE_PIXELS:
+            with k.loop("tile", -(-pixels // TILE_PIXELS)) as tile:
+                pixel = k.define("pixel", minimum(tile * TILE_PIXELS, pixels - TILE_PIXELS))
+                source = k.define("source", v.x.address(pixel * in_channels))
+                target = k.define("target", v.y.address(pixel * channels))
+                self._pixel_group(k, op, v, source, target, TILE_PIXELS)
+            return
         source, target = k.define("source", v.x.address()), k.define("target", v.y.address())
         whole = pixels // TILE_PIXELS
         if whole:
             end = k.define("source_end", v.x.address(whole * TILE_PIXELS * in_channels))
             with k.repeat_while(lambda: source.ne(end)):
-                _pixel_group(k, op, v, source, target, TILE_PIXELS)
+                self._pixel_group(k, op, v, source, target, TILE_PIXELS)
                 source += TILE_PIXELS * in_channels
                 target += TILE_PIXELS * channels
         if rest := pixels % TILE_PIXELS:
-            _pixel_group(k, op, v, source, target, rest)
+            self._pixel_group(k, op, v, source, target, rest)
+
+    def _parameters(self, op: Conv2d) -> hilo.PairParameters:
+        _, height, width, _ = op.result_types()[0].shape
+        return hilo.PairParameters.of(op.sums(), height * width, is_lean=self.is_lean)
+
+    def _pixel_group(self, k: LoopBuilder, op: Conv2d, v: Views, source: Expr, target: Expr, pixels: int) -> None:
+        """All output channels of a few pixels."""
+        channels, in_channels = op.w.type.shape[0], op.w.type.shape[3]
+        _widen(k, op, v, source, pixels)
+        weights, layout = k.define("weights", v.weights.address()), self._parameters(op)
+        shared = layout.read_shared(k, v.channels.address())
+        parameters = k.define("parameters", v.channels.address(layout.header_bytes))
+        out, out_end = k.define("out", target), k.define("out_end", target + channels)
+        row_bytes = 2 * in_channels
+        with k.repeat_while(lambda: out.ne(out_end)):
+            sums = layout.start(k, parameters, pixels)
+            _accumulate(k, v, weights, row_bytes, self.unroll, *sums)
+            layout.finish(k, parameters, shared, out, channels, sums)
+            parameters += layout.bytes_each
+            out += 2
 
 
-def _parameters(op: Conv2d) -> hilo.PairParameters:
-    _, height, width, _ = op.result_types()[0].shape
-    return hilo.PairParameters.of(op.sums(), height * width)
-
-
-def _pixel_group(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, target: Expr, pixels: int) -> None:
-    """All output channels of a few pixels."""
-    channels, in_channels = op.w.type.shape[0], op.w.type.shape[3]
-    _widen(k, op, v, source, pixels)
-    weights, layout = k.define("weights", v.weights.address()), _parameters(op)
-    shared = layout.read_shared(k, v.channels.address())
-    parameters = k.define("parameters", v.channels.address(layout.header_bytes))
-    out, out_end = k.define("out", target), k.define("out_end", target + channels)
-    row_bytes = 2 * in_channels
-    with k.repeat_while(lambda: out.ne(out_end)):
-        sums = layout.start(k, parameters, pixels)
-        _accumulate(k, v, weights, row_bytes, *sums)
-        layout.finish(k, parameters, shared, out, channels, sums)
-        parameters += layout.bytes_each
-        out += 2
+def _unrolled(pairs: int, most: int) -> int:
+    """Pairs of inputs in one turn: the most that divide their number."""
+    return next(u for u in range(most, 0, -1) if pairs % u == 0)
 
 
 def _widen(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, pixels: int) -> None:
@@ -139,11 +166,17 @@ def _widen(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, pixels: int) -> N
 
 
 def _accumulate(
-    k: LoopBuilder, v: Views, weights: Register, row_bytes: int, even: list[Register], both: list[Register]
+    k: LoopBuilder,
+    v: Views,
+    weights: Register,
+    row_bytes: int,
+    most: int,
+    even: list[Register],
+    both: list[Register],
 ) -> None:
-    """The sums of one pair of channels; `weights` ends behind the pair's row."""
+    """The sums of one pair of channels, at `most` so many inputs' pairs a turn; `weights` ends behind its row."""
     pixels, pairs = len(even), row_bytes // 4
-    unroll = next(u for u in range(UNROLL, 0, -1) if pairs % u == 0)
+    unroll = _unrolled(pairs, most)
     inputs, end = k.define("inputs", v.workspace.address()), k.define("weights_end", weights + row_bytes)
 
     def turn() -> None:

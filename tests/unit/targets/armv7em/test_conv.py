@@ -78,6 +78,19 @@ def test_random_convolutions_on_an_emulated_core() -> None:
     measure_emulated(random_cases(2, 60, 12))
 
 
+def variants(cases: list[RecipeCase]) -> list[RecipeCase]:
+    """The cases by the variants of their recipes."""
+    return [RecipeCase(c.op, c.samples, recipe) for c in cases for recipe in c.recipe.variants()]
+
+
+def test_variants_in_the_interpreter() -> None:
+    check_interpreted(variants(random_cases(3, 4, 5)))
+
+
+def test_variants_on_an_emulated_core() -> None:
+    measure_emulated(variants(random_cases(4, 10, 11)))
+
+
 def test_random_convolutions_as_c(tmp_path: Path) -> None:
     check_as_c(random_cases(3, 32, 10), tmp_path)
 

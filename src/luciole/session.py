@@ -10,13 +10,14 @@ from typing import TypeAlias, Unpack
 import numpy as np
 
 from luciole.bundle import Bundle
-from luciole.compilation import Compilation
+from luciole.compilation import STAGES, Compilation, Resume
 from luciole.driver import assemble, build_program, compile_model
 from luciole.emit.entry import kernel_function
 from luciole.emulate.result import CallRecord, RunResult
 from luciole.engines import Engine, ReferenceEngine, open_bundle_engine
 from luciole.errors import CompileError
-from luciole.graph.core import Value
+from luciole.graph.core import Graph, Value
+from luciole.graph.extract import copy_graph
 from luciole.importers import load_model
 from luciole.ir.types import Array, DType, Shape
 from luciole.options import (
@@ -24,6 +25,7 @@ from luciole.options import (
     RUN_STAGES,
     Emulator,
     OptionKeywords,
+    Options,
     Stage,
     check_choice,
     make_options,
@@ -236,6 +238,12 @@ def open_session(
     if bundle is None:
         bundle = assemble(run, program)
     return Session(program, open_bundle_engine(bundle, program, run.target, run.options, emulator), prefix)
+
+
+def host_session(source: Path, graph: Graph) -> Session:
+    """A graph of the file `source`, compiled for this machine; the graph itself stays as it is."""
+    with Compilation(source, Options(), resume=Resume(STAGES[0], copy_graph(graph))) as run:
+        return open_session(run, build_program(run))
 
 
 def bind_inputs(tensors: Sequence[Tensor], given: Inputs) -> list[Array]:

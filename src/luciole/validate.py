@@ -9,10 +9,11 @@ import numpy as np
 
 from luciole.difference import arrays_agree
 from luciole.errors import CompileError
-from luciole.graph.core import Graph
+from luciole.graph.core import Graph, Value
 from luciole.graph.interpret import run_graph
 from luciole.importers.samples import Scaling, feed
 from luciole.ir.types import Array, TensorType
+from luciole.quantize import ErrorTally
 from luciole.session import Session
 
 #: Samples that are run at a time: an emulator that has to be started anew is started once for all of them.
@@ -23,13 +24,30 @@ _MAXIMUM_CLASSES = 1000
 
 
 @dataclass(frozen=True)
+class Closeness:
+    """How near the reals of the first output are to another model's, and how often both predict the same.
+
+    `signal_to_noise_db` is 10 log10(sum of squares / sum of squares of the errors), over all samples. `correct` counts
+    the right predictions of the other model and is `None` without labels.
+    """
+
+    largest_error: float
+    root_mean_square_error: float
+    signal_to_noise_db: float
+    cosine: float
+    agreeing_predictions: int
+    correct: int | None
+
+
+@dataclass(frozen=True)
 class Validation:
     """What came out.
 
     `mismatches` counts samples with an output that differs from the reference by more than is promised. Errors are of
     the first output, in its own numbers (steps of the scale where it is quantized). `correct` and `reference_correct`
     count right predictions and are `None` without labels; `confusion` has a row for each label and a column for each
-    prediction, and is empty where there are too many.
+    prediction, and is empty where there are too many. `reference` and `original` tell in reals how near the model is
+    to its reference, and to the float model that it was made of, where that is known.
     """
 
     samples: int
@@ -41,6 +59,8 @@ class Validation:
     reference_correct: int | None
     agreeing_predictions: int
     confusion: tuple[tuple[int, ...], ...]
+    reference: Closeness
+    original: Closeness | None
 
     @property
     def accuracy(self) -> float | None:
@@ -55,25 +75,41 @@ def validate(
     labels: Array | None,
     scaling: Scaling,
     progress: Callable[[int], object],
+    original: Session | None = None,
 ) -> Validation:
-    """Run every sample on the session and on the reference, the graph as it was imported, and compare.
+    """Run every sample on the session, on the reference, the graph as it was imported, and on the float original.
 
-    The model has one input. All outputs are compared, the first one is the prediction. `progress` is told how many
+    The models have one input. All outputs are compared, the first one is the prediction. `progress` is told how many
     samples were done since the last time. Raises `CompileError` when the data does not fit the model.
     """
-    if len(reference.inputs) != 1:
-        raise CompileError.of("bad-data", f"labelled data feeds one input, the model has {len(reference.inputs)}")
-    value = reference.inputs[0]
+    value = _only_input(reference)
     name, output = reference.outputs[0]
-    tally = _Tally(output.type, labels)
+    tally = _Tally(output.type, labels, original)
     for start in range(0, len(samples), BATCH):
         fed = [{value.name: feed(sample, value, scaling)} for sample in samples[start : start + BATCH]]
-        for inputs, found in zip(fed, session.run_many(fed), strict=True):
+        floats = _outputs(original, samples[start : start + BATCH], scaling)
+        for inputs, found, real in zip(fed, session.run_many(fed), floats, strict=True):
             expected = run_graph(reference, inputs)
             agrees = all(arrays_agree(found[other], expected[other]) for other, _ in reference.outputs)
-            tally.add(found[name], expected[name], agrees)
+            tally.add(found[name], expected[name], agrees, real)
         progress(len(fed))
     return tally.result()
+
+
+def _only_input(graph: Graph) -> Value:
+    if len(graph.inputs) != 1:
+        raise CompileError.of("bad-data", f"labelled data feeds one input, the model has {len(graph.inputs)}")
+    return graph.inputs[0]
+
+
+def _outputs(original: Session | None, samples: Array, scaling: Scaling) -> list[Array | None]:
+    """The first output of the float original for each sample."""
+    if original is None:
+        return [None] * len(samples)
+    value = _only_input(original.program.graph)
+    name, _ = original.program.graph.outputs[0]
+    fed = [{value.name: feed(sample, value, scaling)} for sample in samples]
+    return [found[name] for found in original.run_many(fed)]
 
 
 def count_right(
@@ -96,18 +132,27 @@ def count_right(
 class _Tally:
     """Counts what `Validation` tells, sample by sample."""
 
-    def __init__(self, output: TensorType, labels: Array | None) -> None:
+    def __init__(self, output: TensorType, labels: Array | None, original: Session | None) -> None:
         self._output = output
         self._labels = labels
         classes = max(2, output.elements)
         is_counted = labels is not None and classes <= _MAXIMUM_CLASSES
         self._confusion = np.zeros((classes, classes), np.int64) if is_counted else None
-        self._samples = self._mismatches = self._correct = self._reference_correct = self._agreeing = 0
+        self._samples = self._mismatches = self._correct = 0
         self._first: int | None = None
         self._largest = self._squares = 0.0
+        self._reference = _Peer(output)
+        self._original: _Peer | None = None
+        if original is not None:
+            type = original.program.graph.outputs[0][1].type
+            if type.elements != output.elements:
+                raise CompileError.of(
+                    "bad-option", f"the original's first output is {type}, the model's is {output}", help="name another"
+                )
+            self._original = _Peer(type)
 
-    def add(self, found: Array, expected: Array, agrees: bool) -> None:
-        """Count one sample: its first output, and whether all outputs agree."""
+    def add(self, found: Array, expected: Array, agrees: bool, real: Array | None) -> None:
+        """Count one sample: its first output, whether all outputs agree, and the original's first output."""
         with np.errstate(invalid="ignore"):
             error = np.abs(found.astype(np.float64) - expected.astype(np.float64))
         self._largest = max(self._largest, float(error.max(initial=0.0)))
@@ -115,19 +160,22 @@ class _Tally:
         if not agrees:
             self._mismatches += 1
             self._first = self._samples if self._first is None else self._first
-        prediction, wanted = predict(found, self._output), predict(expected, self._output)
-        self._agreeing += prediction == wanted
+        prediction, label = predict(found, self._output), None
         if self._labels is not None:
             label = int(self._labels[self._samples])
             self._correct += prediction == label
-            self._reference_correct += wanted == label
             if self._confusion is not None and 0 <= label < len(self._confusion):
                 self._confusion[label, prediction] += 1
+        reals = _reals(found, self._output)
+        self._reference.add(reals, expected, prediction, label)
+        if self._original is not None and real is not None:
+            self._original.add(reals, real, prediction, label)
         self._samples += 1
 
     def result(self) -> Validation:
         """All counts."""
         has_labels = self._labels is not None
+        reference = self._reference.result(has_labels)
         return Validation(
             samples=self._samples,
             mismatches=self._mismatches,
@@ -135,10 +183,49 @@ class _Tally:
             largest_error=self._largest,
             root_mean_square_error=float(np.sqrt(self._squares / max(1, self._samples))),
             correct=self._correct if has_labels else None,
-            reference_correct=self._reference_correct if has_labels else None,
-            agreeing_predictions=self._agreeing,
+            reference_correct=reference.correct,
+            agreeing_predictions=reference.agreeing_predictions,
             confusion=() if self._confusion is None else tuple(tuple(map(int, row)) for row in self._confusion),
+            reference=reference,
+            original=None if self._original is None else self._original.result(has_labels),
         )
+
+
+class _Peer:
+    """Counts what `Closeness` tells of one other model."""
+
+    def __init__(self, output: TensorType) -> None:
+        self._output = output
+        self._errors = ErrorTally()
+        self._agreeing = self._correct = 0
+
+    def add(self, reals: Array, expected: Array, prediction: int, label: int | None) -> None:
+        """Count one sample: our reals and prediction, this model's output, and the label."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._errors.add(_reals(expected, self._output).reshape(-1), reals.reshape(-1))
+        wanted = predict(expected, self._output)
+        self._agreeing += prediction == wanted
+        self._correct += wanted == label
+
+    def result(self, has_labels: bool) -> Closeness:
+        """All counts."""
+        errors = self._errors
+        return Closeness(
+            errors.largest_error,
+            errors.root_mean_square(),
+            errors.decibels(),
+            errors.cosine(),
+            self._agreeing,
+            self._correct if has_labels else None,
+        )
+
+
+def _reals(output: Array, type: TensorType) -> Array:
+    """The reals that an output's numbers stand for."""
+    quant = type.quant
+    if quant is None or quant.is_per_channel:
+        return output.astype(np.float64)
+    return (output.astype(np.float64) - quant.zero_point) * quant.scale
 
 
 def predict(output: Array, type: TensorType) -> int:

@@ -14,11 +14,9 @@ import click
 from luciole.cli.files import write_files
 from luciole.cli.options import calibration_options, model_argument, quantization_of
 from luciole.cli.output import json_option, show
-from luciole.compilation import STAGES, Compilation, Resume
-from luciole.driver import build_program, calibration_samples, prepare, quantize_options
+from luciole.driver import calibration_samples, prepare, quantize_options
 from luciole.errors import CompileError
 from luciole.graph.core import Graph
-from luciole.graph.extract import copy_graph
 from luciole.graph.text import render_graph, write_npz
 from luciole.importers import load_model
 from luciole.importers.samples import Scaling, fed_samples, load_labelled
@@ -39,7 +37,7 @@ from luciole.quantize import (
 from luciole.quantize.remarks import METHOD
 from luciole.quantize.report import quantize_sample
 from luciole.report.table import Cell, Column, Table
-from luciole.session import Session, open_session
+from luciole.session import host_session
 from luciole.validate import count_right
 
 
@@ -121,14 +119,8 @@ def _accuracy(
     right = []
     for what, kind, samples in (("float", graph, reals), ("int8", quantized.graph, integers)):
         with _progress(f"running {what}", len(samples)) as done:
-            right.append(count_right(_session(model, kind), samples, labels, done))
+            right.append(count_right(host_session(model, kind), samples, labels, done))
     return Accuracy(len(reals), right[0], right[1])
-
-
-def _session(model: Path, graph: Graph) -> Session:
-    """A graph compiled for this machine; the graph itself stays as it is."""
-    with Compilation(model, Options(), resume=Resume(STAGES[0], copy_graph(graph))) as run:
-        return open_session(run, build_program(run))
 
 
 def _model_files(graph: Graph, path: Path) -> dict[Path, bytes]:

@@ -24,8 +24,11 @@ from luciole.ir.types import Array
 from luciole.options import Emulator, Stage
 from luciole.program.core import Program
 from luciole.report.table import Cell, Column, Table
-from luciole.session import Session, open_session
+from luciole.session import Session, host_session, open_session
 from luciole.validate import Validation, validate
+
+#: The confusion matrix of more classes is for --json.
+_SHOWN_CLASSES = 16
 
 
 @click.command("validate")
@@ -41,6 +44,11 @@ from luciole.validate import Validation, validate
     show_default=True,
     help="What to hold against the reference: planned memory only, or machine code.",
 )
+@click.option(
+    "--original",
+    type=click.Path(path_type=Path),
+    help="The float model that MODEL was made of, to compare with too; with --quantize that is MODEL itself.",
+)
 @emulator_option
 @compile_options
 @json_option
@@ -52,11 +60,12 @@ def validate_command(
     data: Path,
     limit: int | None,
     stage: Stage,
+    original: Path | None,
     emulator: Emulator | None,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Compare MODEL as compiled with its reference, sample by sample, and count right answers.
+    """Compare MODEL as compiled with its reference and with the float original, sample by sample; count right answers.
 
     Exit 4 on a mismatch, with the first operator that differs. int8 inputs take int8 samples as they are and uint8
     samples minus 128; other samples are quantized, or taken as they are by float inputs. With --quantize the reference
@@ -69,8 +78,10 @@ def validate_command(
             program = build_program(run)
             reference = run.reference or load_model(model, dict(run.options.dims))
             session = open_session(run, program, stage, emulator or "")
+            source = original or (model if run.options.quantize else None)
+            floats = None if source is None else host_session(source, load_model(source, dict(run.options.dims)))
         with click.progressbar(length=len(samples), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            result = validate(session, reference, samples, labels, scaling, bar.update)
+            result = validate(session, reference, samples, labels, scaling, bar.update, floats)
         cause = None
         if result.first_mismatch is not None:
             value = reference.inputs[0]
@@ -79,7 +90,9 @@ def validate_command(
                 difference = _find_difference(run, session, inputs, stage, emulator or "")
                 cause = Cause(difference, graphs_agree(reference, session.program.graph, inputs))
     where = run.target.name + (" (C)" if run.options.emit == "c" else "") + (" (program)" if stage != "native" else "")
-    items: list[Table | str] = [_table(result, where)]
+    items: list[Table | str] = [_table(result, where), _closeness_table(result)]
+    if 0 < len(result.confusion) <= _SHOWN_CLASSES:
+        items += ["confusion: a row for each label, a column for each answer", _confusion_table(result)]
     if cause is not None:
         items.append(describe(cause))
     facts = asdict(result) | {
@@ -171,9 +184,38 @@ def _table(result: Validation, where: str) -> Table:
         ("samples", result.samples),
         ("samples that differ", verdict),
         ("largest difference", result.largest_error),
-        ("predictions that agree", result.agreeing_predictions),
     ]
     if result.correct is not None:
-        share = f"{result.correct:,} of {result.samples:,} ({100 * result.correct / result.samples:.2f} %)"
-        rows += [("right answers", share), ("right answers of the reference", result.reference_correct)]
+        rows.append(("right answers", _share(result.correct, result.samples)))
     return Table((Column("validation", "fact"), Column("", "value")), tuple(rows))
+
+
+def _share(count: int, samples: int) -> str:
+    return f"{count:,} of {samples:,} ({100 * count / samples:.2f} %)"
+
+
+def _closeness_table(result: Validation) -> Table:
+    """How near the first output is to the reference's and the original's, in reals."""
+    columns = (
+        Column("against", "model"),
+        Column("largest error", "largest_error", right=True, decimals=6),
+        Column("RMS error", "root_mean_square_error", right=True, decimals=6),
+        Column("SQNR dB", "signal_to_noise_db", right=True, decimals=1),
+        Column("cosine", "cosine", right=True, decimals=6),
+        Column("same answers", "agreeing_predictions", right=True),
+        Column("right answers", "correct"),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for name, near in (("its reference", result.reference), ("float original", result.original)):
+        if near is not None:
+            numbers = (near.largest_error, near.root_mean_square_error, near.signal_to_noise_db, near.cosine)
+            right = "" if near.correct is None else _share(near.correct, result.samples)
+            rows.append((name, *numbers, near.agreeing_predictions, right))
+    return Table(columns, tuple(rows))
+
+
+def _confusion_table(result: Validation) -> Table:
+    classes = range(len(result.confusion))
+    columns = (Column("label", "label", right=True), *(Column(str(c), f"answer_{c}", right=True) for c in classes))
+    rows: list[tuple[Cell, ...]] = [(label, *row) for label, row in enumerate(result.confusion)]
+    return Table(columns, tuple(rows))

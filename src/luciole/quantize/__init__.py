@@ -25,7 +25,7 @@ from luciole.quantize.remarks import (
     is_quantization_remark,
     quantization_of,
 )
-from luciole.quantize.report import COMPARED_SAMPLES, layer_errors, quantize_and_compare
+from luciole.quantize.report import COMPARED_SAMPLES, ErrorTally, layer_errors, quantize_and_compare
 from luciole.quantize.schemes import SCHEMES, Scheme
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "SCHEMES",
     "Accuracy",
     "Calibration",
+    "ErrorTally",
     "LayerError",
     "Quantization",
     "QuantizeOptions",

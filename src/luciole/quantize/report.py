@@ -40,7 +40,7 @@ def layer_errors(
     graph: Graph, quantized: Quantized, samples: Iterable[Sample], progress: Callable[[int], object] = lambda _: None
 ) -> tuple[LayerError, ...]:
     """The error of each result over some samples, in order; `progress` is told 1 after each sample."""
-    tallies: dict[Value, _Tally] = {value: _Tally() for value in quantized.values if value.producer is not None}
+    tallies: dict[Value, ErrorTally] = {value: ErrorTally() for value in quantized.values if value.producer is not None}
     originals = {new: value for value, new in quantized.values.items()}
     for sample in samples:
         reals: dict[Value, Array] = {}
@@ -86,29 +86,47 @@ def quantize_and_compare(
     return quantized, layers
 
 
-class _Tally:
-    """Sums over samples."""
+class ErrorTally:
+    """How far arrays are from what they should be, in sums over all of them."""
 
     def __init__(self) -> None:
-        self.signal = self.noise = self.largest_error = self.largest_real = 0.0
+        self.largest_error = self.largest_real = 0.0
+        self._signal = self._noise = self._found = self._product = 0.0
+        self._count = 0
 
     def add(self, reals: Array, found: Array) -> None:
-        error = np.abs(found.astype(np.float64) - reals)
-        self.signal += float((reals.astype(np.float64) ** 2).sum())
-        self.noise += float((error**2).sum())
+        """Count an array: what it should be, and what it is. Only where both are finite, so that sums stay so."""
+        is_finite = np.isfinite(reals) & np.isfinite(found)
+        wanted, given = reals[is_finite].astype(np.float64), found[is_finite].astype(np.float64)
+        error = np.abs(given - wanted)
+        self._signal += float((wanted**2).sum())
+        self._noise += float((error**2).sum())
+        self._found += float((given**2).sum())
+        self._product += float((wanted * given).sum())
+        self._count += reals.size
         self.largest_error = max(self.largest_error, float(error.max(initial=0.0)))
-        self.largest_real = max(self.largest_real, float(np.abs(reals).max(initial=0.0)))
+        self.largest_real = max(self.largest_real, float(np.abs(wanted).max(initial=0.0)))
 
     def decibels(self) -> float:
         """The ratio of signal to noise, within +-`EXACT_DECIBELS`."""
-        if self.noise == 0:
+        if self._noise == 0:
             return EXACT_DECIBELS
-        if self.signal == 0:
+        if self._signal == 0:
             return -EXACT_DECIBELS
-        return max(-EXACT_DECIBELS, min(EXACT_DECIBELS, 10 * math.log10(self.signal / self.noise)))
+        return max(-EXACT_DECIBELS, min(EXACT_DECIBELS, 10 * math.log10(self._signal / self._noise)))
+
+    def cosine(self) -> float:
+        """The cosine of the angle between all of one and all of the other; 1 where both are zero."""
+        if self._signal == 0 or self._found == 0:
+            return float(self._signal == self._found)
+        return self._product / math.sqrt(self._signal) / math.sqrt(self._found)
+
+    def root_mean_square(self) -> float:
+        """The root of the mean of the squares of the errors."""
+        return math.sqrt(self._noise / max(1, self._count))
 
 
-def _layer(name: str, value: Value, tally: _Tally) -> LayerError:
+def _layer(name: str, value: Value, tally: ErrorTally) -> LayerError:
     quant, producer = value.type.quant, value.producer
     scale, zero_point = (quant.scale, quant.zero_point) if quant is not None else (1.0, 0)
     node, kind = (producer.location.node, producer.kind) if producer is not None else ("", "")

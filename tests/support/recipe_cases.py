@@ -20,8 +20,9 @@ from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ir.types import Array
 from luciole.kernel.interpret import run_kernel
-from luciole.kernel.transform import expand_long_multiply
+from luciole.kernel.text import parse_kernel, print_kernel
 from luciole.kernel.verify import verify_kernel
+from luciole.lower.schedule import scheduled
 from luciole.targets.base import BoundKernel, KernelRecipe, build_kernel
 from support.native_c import call_kernel, compile_c, kernels_source
 from support.operator_samples import assert_nearly_equal
@@ -67,16 +68,20 @@ class RecipeCase:
         assert np.array_equal(got.reshape(self.expected.shape), self.expected), f"{where}: {self.op}"
 
 
-def check_interpreted(cases: Sequence[RecipeCase]) -> None:
-    """Verify each kernel and run it in the interpreter, which checks every access and shift."""
+def check_interpreted(cases: Sequence[RecipeCase], target: str = "x86-64") -> None:
+    """Verify each kernel as the target runs it, its text too, and run it in the interpreter, which checks every access
+    and shift.
+    """
     for case in cases:
-        verify_kernel(case.bound.kernel)
-        case.check(run_kernel(case.bound.kernel, case.buffers)["y"], "interpreted")
+        kernel = scheduled(case.bound.kernel, find_target(target))
+        verify_kernel(kernel)
+        assert parse_kernel(print_kernel(kernel)) == kernel
+        case.check(run_kernel(kernel, case.buffers)["y"], f"interpreted for {target}")
 
 
-def check_as_c(cases: Sequence[RecipeCase], directory: Path) -> None:
-    """Compile all kernels as one C file with gcc and run them on this machine."""
-    source = kernels_source([case.bound.kernel for case in cases])
+def check_as_c(cases: Sequence[RecipeCase], directory: Path, target: str = "x86-64") -> None:
+    """Compile all kernels, as the target runs them, as one C file with gcc, and run them on this machine."""
+    source = kernels_source([scheduled(case.bound.kernel, find_target(target)) for case in cases])
     library = ctypes.CDLL(str(compile_c(source, directory, "gcc", ["-O1", "-shared", "-fPIC"])))
     for i, case in enumerate(cases):
         case.check(call_kernel(library, f"kernel_{i}", case.bound.kernel, case.buffers, {})["y"], "C")
@@ -88,9 +93,8 @@ def measure_emulated(cases: Sequence[RecipeCase], core: str = "cortex-m4") -> li
 
 
 def _measure(case: RecipeCase, core: str) -> int:
-    target, kernel = find_target(core), case.bound.kernel
-    if not target.has("long_multiply"):
-        kernel = expand_long_multiply(kernel)
+    target = find_target(core)
+    kernel = scheduled(case.bound.kernel, target)
     module = LlvmModule(print_kernel_llvm(kernel, "kernel", target, section=".text.kernel"), not kernel.is_scheduled)
     machine = EmulatedMachine(compile_object([module], target), find_core(core))
     addresses = {}

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 from luciole.emit.c_expressions import SUM, UNARY, ExpressionPrinter
 from luciole.emit.c_prelude import FEATURES, MEMORY_TYPES, REGISTER_TYPES, support_c
+from luciole.emit.c_vector_support import vector_support
+from luciole.emit.c_vectors import vector_write
 from luciole.errors import InternalError
 from luciole.ir.types import DType
 from luciole.kernel.core import (
@@ -79,15 +81,18 @@ def prelude_c(kernels: Iterable[Kernel]) -> str:
     """What must stand before the functions of these kernels, once a file: includes, checks, helpers, intrinsics."""
     used: set[str] = set()
     intrinsics: dict[str, Intrinsic] = {}
+    printers = []
     for kernel in kernels:
         printer = _FunctionPrinter(kernel, "unnamed", is_restrict=True)
         printer.print("static")
         used |= printer.used
+        printers.append(printer.expressions)
         intrinsics |= {i.name: i for i in intrinsics_of(kernel.body)}
     for intrinsic in intrinsics.values():
         used |= _print_intrinsic(intrinsic)[1]
-    functions = intrinsic_functions_c(intrinsics.values())
-    return support_c(used) + ("\n" + functions if functions else "")
+    support = vector_support(printers)
+    vectors, functions = support.print(), intrinsic_functions_c(intrinsics.values())
+    return "\n".join(text for text in (support_c(used | support.used), functions, vectors) if text)
 
 
 def intrinsic_functions_c(intrinsics: Iterable[Intrinsic]) -> str:
@@ -284,6 +289,8 @@ class _FunctionPrinter:
                 text = self.expressions.exact(stmt.value)
                 stored = f"(uint8_t){text.at(UNARY)}" if stmt.value.dtype is DType.BOOL else text.text
                 self._emit(f"{target} = {stored};", depth)
+            case Write() if stmt.value.lanes > 1:
+                self._emit(f"{vector_write(self.expressions, stmt)};", depth)
             case Write():
                 name = f"write_{'i32' if stmt.value.dtype is DType.INDEX else stmt.value.dtype.value}_{stmt.alignment}"
                 self.expressions.used.add(name)
@@ -327,6 +334,8 @@ class _FunctionPrinter:
         if variable.dtype is DType.POINTER:
             is_input = any(self.parameters[b].kind == "in" for b in self.roots[variable.name])
             return f"{'const ' if is_input else ''}unsigned char *{'const ' if is_constant else ''}{name}"
+        if variable.lanes > 1:
+            return f"{'const ' if is_constant else ''}luciole_{variable.type_text} {name}"
         return f"{'const ' if is_constant else ''}{REGISTER_TYPES[variable.dtype]} {name}"
 
     def _for(self, stmt: For, depth: int) -> None:

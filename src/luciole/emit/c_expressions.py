@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from luciole.emit.c_prelude import REGISTER_TYPES
+from luciole.emit.c_vectors import VectorFunction, vector_value
 from luciole.errors import InternalError
 from luciole.ir.types import DType, row_major_strides
 from luciole.kernel.core import (
@@ -24,6 +25,7 @@ from luciole.kernel.core import (
     Compare,
     Constant,
     Expr,
+    Intrinsic,
     Load,
     Parameter,
     Read,
@@ -33,6 +35,7 @@ from luciole.kernel.core import (
     wrap,
 )
 from luciole.kernel.intervals import Interval, binary_interval, decide, interval
+from luciole.kernel.vectors import Dot, Reduce
 
 #: Binding strengths of C, strongest last; shifts and bitwise operators mix only with parentheses, as compilers want.
 CONDITION, OR, AND, BITS, COMPARISON, SHIFT, SUM, PRODUCT, UNARY, PRIMARY = range(10)
@@ -79,7 +82,7 @@ class ExpressionPrinter:
     """Prints the expressions of one function and remembers what they use.
 
     `names` maps registers and buffers to C names; `known` has bounds of registers. `used` collects names of helpers,
-    `read` the registers and buffers that appear.
+    `vector_functions` and `vector_intrinsics` those on vectors, `read` the registers and buffers that appear.
     """
 
     names: Mapping[str, str]
@@ -87,6 +90,8 @@ class ExpressionPrinter:
     known: dict[str, Interval] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     read: set[str] = field(default_factory=set)
+    vector_functions: set[VectorFunction] = field(default_factory=set)
+    vector_intrinsics: dict[VectorFunction, Intrinsic] = field(default_factory=dict)
 
     def value(self, expr: Expr) -> str:
         """The expression in a place that takes any: an argument, the right side of an assignment."""
@@ -94,6 +99,8 @@ class ExpressionPrinter:
 
     def exact(self, expr: Expr) -> Text:
         """A C expression of the register type of `expr` (narrow constants and truth values: `int`) and of its value."""
+        if not isinstance(expr, Variable) and (expr.lanes > 1 or isinstance(expr, Dot | Reduce)):
+            return Text(vector_value(self, expr), PRIMARY)
         match expr:
             case Constant():
                 return self._constant(expr)

@@ -7,11 +7,11 @@ generation.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 
+from luciole.emit import llvm_vectors
 from luciole.emit.llvm_helpers import DIVISION, SQUARE_ROOT, UNSIGNED_DIVISION
-from luciole.emit.mve import print_vector_loop
+from luciole.emit.llvm_types import TYPES, float_literal, memory_type, number, suffix_of, truth_type, type_of
 from luciole.errors import InternalError
 from luciole.ir.target import Target
 from luciole.ir.types import DType, Shape, row_major_strides
@@ -31,11 +31,13 @@ from luciole.kernel.core import (
     Fence,
     For,
     If,
+    Intrinsic,
     Kernel,
     Load,
     Read,
     Repeat,
     Select,
+    Splat,
     Stmt,
     Store,
     Unary,
@@ -43,22 +45,8 @@ from luciole.kernel.core import (
     Write,
     binary,
 )
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
 from luciole.kernel.walk import walk
-
-_TYPES = {
-    DType.BOOL: "i1",
-    DType.I8: "i8",
-    DType.U8: "i8",
-    DType.I16: "i16",
-    DType.U16: "i16",
-    DType.I32: "i32",
-    DType.U32: "i32",
-    DType.I64: "i64",
-    DType.U64: "i64",
-    DType.F32: "float",
-    DType.INDEX: "i32",
-    DType.POINTER: "ptr",
-}
 
 _INTEGER_OPERATIONS = {
     "add": "add",
@@ -77,7 +65,7 @@ def print_kernel_llvm(kernel: Kernel, function: str, target: Target, attributes:
     """A module that defines the kernel as `function`: pointers for the buffers in order, then `i32` scalars; returns
     nothing.
     """
-    printer = _Printer(kernel, target)
+    printer = LlvmPrinter(kernel, target)
     printer.body(kernel.body)
     parameters = [
         f"ptr {_buffer_attributes(p.kind, kernel.may_overlap)} align {p.alignment} %{p.name}" for p in kernel.parameters
@@ -97,13 +85,9 @@ def _buffer_attributes(kind: str, may_overlap: bool) -> str:
     return own + {"in": "nocapture readonly", "out": "nocapture writeonly"}.get(kind, "nocapture")
 
 
-def float_literal(value: float) -> str:
-    """A float32 number as LLVM writes it: the hexadecimal digits of the double of the same value."""
-    single = struct.unpack("<f", struct.pack("<f", value))[0]
-    return f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
+class LlvmPrinter:
+    """The lines of one function as they come to be."""
 
-
-class _Printer:
     def __init__(self, kernel: Kernel, target: Target) -> None:
         self.kernel = kernel
         self.target = target
@@ -152,6 +136,8 @@ class _Printer:
             case Store():
                 value, pointer = self.expr(stmt.value), self.element(stmt.buffer, stmt.indices, stmt.value.dtype)
                 self.store(value, stmt.value.dtype, pointer, stmt.value.dtype.size_bytes)
+            case Write() if stmt.value.lanes > 1:
+                llvm_vectors.print_write(self, stmt)
             case Write():
                 value = self.expr(stmt.value)
                 pointer = self.offset(self.expr(stmt.pointer), stmt.offset)
@@ -172,17 +158,17 @@ class _Printer:
     def store(self, value: str, dtype: DType, pointer: str, alignment: int) -> None:
         if dtype is DType.BOOL:
             value, dtype = self.operation(f"zext i1 {value} to i8"), DType.U8
-        self.emit(f"store {_TYPES[dtype]} {value}, ptr {pointer}, align {alignment}")
+        self.emit(f"store {TYPES[dtype]} {value}, ptr {pointer}, align {alignment}")
 
-    def carried(self, body: Body) -> list[tuple[str, DType]]:
-        """Registers from outside that a body assigns, in order of their first assignment."""
-        found: dict[str, DType] = {}
+    def carried(self, body: Body) -> list[tuple[str, str]]:
+        """Registers from outside that a body assigns and their types, in order of their first assignment."""
+        found: dict[str, str] = {}
         for stmt in walk(body):
             if isinstance(stmt, Assign) and stmt.variable.name in self.values:
-                found[stmt.variable.name] = stmt.variable.dtype
+                found[stmt.variable.name] = type_of(stmt.variable)
         return list(found.items())
 
-    def open_loop(self, base: str, carried: list[tuple[str, DType]]) -> tuple[str, str, dict[str, str], int]:
+    def open_loop(self, base: str, carried: list[tuple[str, str]]) -> tuple[str, str, dict[str, str], int]:
         """Begin a loop block; returns its label, the block before, the phi names, and where to insert the phi lines."""
         before, label = self.block, self.label(base)
         self.emit(f"br label %{label}")
@@ -198,18 +184,15 @@ class _Printer:
         before: str,
         initial: dict[str, str],
         phis: dict[str, str],
-        carried: list[tuple[str, DType]],
+        carried: list[tuple[str, str]],
     ) -> None:
         """Insert the phi nodes now that the values after one turn are known."""
         self.lines[at:at] = [
-            f"  {phis[name]} = phi {_TYPES[dtype]}"
-            f" [ {initial[name]}, %{before} ], [ {self.values[name]}, %{self.block} ]"
-            for name, dtype in carried
+            f"  {phis[name]} = phi {of} [ {initial[name]}, %{before} ], [ {self.values[name]}, %{self.block} ]"
+            for name, of in carried
         ]
 
     def for_loop(self, stmt: For) -> None:
-        if self.kernel.is_scheduled and self.target.has("mve") and print_vector_loop(self, stmt):
-            return
         begin, end = self.expr(stmt.begin), self.expr(stmt.end)
         known = isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant)
         if isinstance(stmt.begin, Constant) and isinstance(stmt.end, Constant) and stmt.begin.value >= stmt.end.value:
@@ -234,8 +217,8 @@ class _Printer:
         self.lines.insert(at, f"  {index} = phi i32 [ {begin}, %{before} ], [ {following}, %{latch} ]")
         self.start(exit_label)
         if guard:
-            for name, dtype in carried:
-                text = f"phi {_TYPES[dtype]} [ {initial[name]}, %{guard} ], [ {self.values[name]}, %{latch} ]"
+            for name, of in carried:
+                text = f"phi {of} [ {initial[name]}, %{guard} ], [ {self.values[name]}, %{latch} ]"
                 self.values[name] = self.operation(text, name)
 
     def repeat(self, stmt: Repeat) -> None:
@@ -262,9 +245,9 @@ class _Printer:
             ends.append((self.block, {name: self.values[name] for name, _ in carried}))
             self.emit(f"br label %{after}")
         self.start(after)
-        for name, dtype in carried:
+        for name, of in carried:
             arms = ", ".join(f"[ {values[name]}, %{block} ]" for block, values in ends)
-            self.values[name] = self.operation(f"phi {_TYPES[dtype]} {arms}", name)
+            self.values[name] = self.operation(f"phi {of} {arms}", name)
 
     # Addresses
 
@@ -280,7 +263,7 @@ class _Printer:
         pointer = f"%{buffer}"
         if not (isinstance(linear, Constant) and linear.value == 0):
             pointer = self.operation(
-                f"getelementptr inbounds {_memory_type(dtype)}, ptr {pointer}, i32 {self.expr(linear)}", "p"
+                f"getelementptr inbounds {memory_type(dtype)}, ptr {pointer}, i32 {self.expr(linear)}", "p"
             )
         return self.offset(pointer, offset * dtype.size_bytes)
 
@@ -297,6 +280,8 @@ class _Printer:
                 return self.constant(expr)
             case Load():
                 return self.load(self.element(expr.buffer, expr.indices, expr.dtype), expr.dtype, expr.dtype.size_bytes)
+            case Read() if expr.lanes > 1:
+                return llvm_vectors.print_read(self, expr)
             case Read():
                 return self.load(self.offset(self.expr(expr.pointer), expr.offset), expr.dtype, expr.alignment)
             case Address():
@@ -310,15 +295,17 @@ class _Printer:
             case Unary():
                 return self.unary(expr)
             case Select():
-                of = _TYPES[expr.dtype]
+                of, truth = type_of(expr), type_of(expr.condition)
                 condition, a, b = self.expr(expr.condition), self.expr(expr.a), self.expr(expr.b)
-                return self.operation(f"select i1 {condition}, {of} {a}, {of} {b}")
+                return self.operation(f"select {truth} {condition}, {of} {a}, {of} {b}")
             case Cast():
                 return self.cast(expr)
             case Bitcast():
-                return self.operation(f"bitcast {_TYPES[expr.a.dtype]} {self.expr(expr.a)} to {_TYPES[expr.dtype]}")
+                return self.operation(f"bitcast {type_of(expr.a)} {self.expr(expr.a)} to {type_of(expr)}")
             case Call():
                 return self.call(expr)
+            case Splat() | ActiveLanes() | Gather() | Dot() | Reduce():
+                return llvm_vectors.print_vector(self, expr)
         raise InternalError(f"no LLVM for {type(expr).__name__}")
 
     def constant(self, expr: Constant) -> str:
@@ -329,7 +316,7 @@ class _Printer:
         return str(int(expr.value))
 
     def load(self, pointer: str, dtype: DType, alignment: int) -> str:
-        value = self.operation(f"load {_memory_type(dtype)}, ptr {pointer}, align {alignment}")
+        value = self.operation(f"load {memory_type(dtype)}, ptr {pointer}, align {alignment}")
         return self.operation(f"icmp ne i8 {value}, 0") if dtype is DType.BOOL else value
 
     def binary(self, expr: Binary) -> str:
@@ -338,14 +325,14 @@ class _Printer:
         if dtype is DType.POINTER:
             step = b if operation == "add" else self.operation(f"sub nsw i32 0, {b}")
             return self.operation(f"getelementptr i8, ptr {a}, i32 {step}", "p")
-        type = _TYPES[dtype]
+        type = type_of(expr)
         if dtype.is_float:
             if operation in ("min", "max"):
-                test = self.operation(f"fcmp {'olt' if operation == 'min' else 'ogt'} float {a}, {b}")
-                return self.operation(f"select i1 {test}, float {a}, float {b}")
-            return self.operation(f"{_FLOAT_OPERATIONS[operation]} float {a}, {b}")
+                test = self.operation(f"fcmp {'olt' if operation == 'min' else 'ogt'} {type} {a}, {b}")
+                return self.operation(f"select {truth_type(expr)} {test}, {type} {a}, {type} {b}")
+            return self.operation(f"{_FLOAT_OPERATIONS[operation]} {type} {a}, {b}")
         if operation in ("min", "max"):
-            name = f"llvm.{'s' if dtype.is_signed else 'u'}{operation}.{type}"
+            name = f"llvm.{'s' if dtype.is_signed else 'u'}{operation}.{suffix_of(expr)}"
             return self.call_llvm(name, type, [(type, a), (type, b)])
         if operation in ("divide", "remainder"):
             return self.divide(expr, a, b)
@@ -360,23 +347,25 @@ class _Printer:
         The least number divided by -1 wraps in kernels and traps on some machines: -1 becomes a negation.
         """
         dtype, is_quotient = expr.dtype, expr.operation == "divide"
-        of, sign = _TYPES[dtype], "s" if dtype.is_signed else "u"
-        if not self.target.has("divide") and dtype.bits <= 32:
+        of, sign = type_of(expr), "s" if dtype.is_signed else "u"
+        if not self.target.has("divide") and dtype.bits <= 32 and expr.lanes == 1:
             return self.divide_by_loop(dtype, is_quotient, a, b)
-        is_safe = isinstance(expr.b, Constant) and expr.b.value != -1
+        divided_by = expr.b.a if isinstance(expr.b, Splat) else expr.b
+        is_safe = isinstance(divided_by, Constant) and divided_by.value != -1
         if is_safe or not dtype.is_signed or dtype is DType.INDEX:
             return self.operation(f"{sign}{'div' if is_quotient else 'rem'} {of} {a}, {b}")
-        negates = self.operation(f"icmp eq {of} {b}, -1")
-        divisor = self.operation(f"select i1 {negates}, {of} 1, {of} {b}")
+        truth, one, minus_one, zero = truth_type(expr), *(number(n, expr) for n in ("1", "-1", "0"))
+        negates = self.operation(f"icmp eq {of} {b}, {minus_one}")
+        divisor = self.operation(f"select {truth} {negates}, {of} {one}, {of} {b}")
         result = self.operation(f"s{'div' if is_quotient else 'rem'} {of} {a}, {divisor}")
         if not is_quotient:
             return result
-        negated = self.operation(f"sub {of} 0, {a}")
-        return self.operation(f"select i1 {negates}, {of} {negated}, {of} {result}")
+        negated = self.operation(f"sub {of} {zero}, {a}")
+        return self.operation(f"select {truth} {negates}, {of} {negated}, {of} {result}")
 
     def divide_by_loop(self, dtype: DType, is_quotient: bool, a: str, b: str) -> str:
         """Quotient or remainder of numbers of up to 32 bits, through a function of our own."""
-        of, narrow = _TYPES[dtype], dtype.bits < 32
+        of, narrow = TYPES[dtype], dtype.bits < 32
         if narrow:
             extend = "sext" if dtype.is_signed else "zext"
             a, b = (self.operation(f"{extend} {of} {value} to i32") for value in (a, b))
@@ -389,47 +378,50 @@ class _Printer:
         return self.operation(f"trunc i32 {result} to {of}") if narrow else result
 
     def compare(self, expr: Compare) -> str:
-        a, b, dtype = self.expr(expr.a), self.expr(expr.b), expr.a.dtype
+        a, b, dtype, of = self.expr(expr.a), self.expr(expr.b), expr.a.dtype, type_of(expr.a)
         if dtype.is_float:
-            return self.operation(f"fcmp {_FLOAT_COMPARISONS[expr.operation]} float {a}, {b}")
+            return self.operation(f"fcmp {_FLOAT_COMPARISONS[expr.operation]} {of} {a}, {b}")
         predicate = expr.operation
         if predicate not in ("eq", "ne"):
             predicate = ("s" if dtype.is_signed else "u") + predicate
-        return self.operation(f"icmp {predicate} {_TYPES[dtype]} {a}, {b}")
+        return self.operation(f"icmp {predicate} {of} {a}, {b}")
 
     def unary(self, expr: Unary) -> str:
-        a, type = self.expr(expr.a), _TYPES[expr.dtype]
+        a, type = self.expr(expr.a), type_of(expr)
         match expr.operation:
             case "neg" if expr.dtype.is_float:
-                return self.operation(f"fneg float {a}")
+                return self.operation(f"fneg {type} {a}")
             case "neg":
-                return self.operation(f"sub {'nsw ' if expr.dtype is DType.INDEX else ''}{type} 0, {a}")
+                flags = "nsw " if expr.dtype is DType.INDEX else ""
+                return self.operation(f"sub {flags}{type} {number('0', expr)}, {a}")
             case "not":
-                return self.operation(f"xor {type} {a}, {'true' if expr.dtype is DType.BOOL else '-1'}")
+                ones = "true" if expr.dtype is DType.BOOL else "-1"
+                return self.operation(f"xor {type} {a}, {number(ones, expr)}")
             case "abs" if expr.dtype.is_float:
-                return self.call_llvm("llvm.fabs.f32", "float", [("float", a)])
+                return self.call_llvm(f"llvm.fabs.{suffix_of(expr)}", type, [(type, a)])
             case "round_even":
-                return self.round_even(a)
+                return self.round_even(expr, a)
             case "floor":
-                rounded = self.round_even(a)
-                is_above = self.operation(f"fcmp ogt float {rounded}, {a}")
-                below = self.operation(f"fsub float {rounded}, {float_literal(1.0)}")
-                return self.operation(f"select i1 {is_above}, float {below}, float {rounded}")
+                rounded = self.round_even(expr, a)
+                is_above = self.operation(f"fcmp ogt {type} {rounded}, {a}")
+                below = self.operation(f"fsub {type} {rounded}, {number(float_literal(1.0), expr)}")
+                return self.operation(f"select {truth_type(expr)} {is_above}, {type} {below}, {type} {rounded}")
             case "sqrt" if self.target.has("fpu"):
-                return self.call_llvm("llvm.sqrt.f32", "float", [("float", a)])
-            case "sqrt":
+                return self.call_llvm(f"llvm.sqrt.{suffix_of(expr)}", type, [(type, a)])
+            case "sqrt" if expr.lanes == 1:
                 self.use_helper(SQUARE_ROOT)
                 return self.operation(f"call float @luciole_sqrt(float {a})")
-        raise InternalError(f"no LLVM for {expr.operation} of {expr.dtype.value}")
+        raise InternalError(f"no LLVM for {expr.operation} of {expr.type_text}")
 
-    def round_even(self, value: str) -> str:
+    def round_even(self, expr: Unary, value: str) -> str:
         """To the nearest integer, ties to even: adding 2**23 leaves no bits for a fraction; the sign stays."""
-        magnitude = self.call_llvm("llvm.fabs.f32", "float", [("float", value)])
-        has_fraction = self.operation(f"fcmp olt float {magnitude}, {float_literal(2.0**23)}")
-        raised = self.operation(f"fadd float {magnitude}, {float_literal(2.0**23)}")
-        whole = self.operation(f"fsub float {raised}, {float_literal(2.0**23)}")
-        kept = self.operation(f"select i1 {has_fraction}, float {whole}, float {magnitude}")
-        return self.call_llvm("llvm.copysign.f32", "float", [("float", kept), ("float", value)])
+        type, limit = type_of(expr), number(float_literal(2.0**23), expr)
+        magnitude = self.call_llvm(f"llvm.fabs.{suffix_of(expr)}", type, [(type, value)])
+        has_fraction = self.operation(f"fcmp olt {type} {magnitude}, {limit}")
+        raised = self.operation(f"fadd {type} {magnitude}, {limit}")
+        whole = self.operation(f"fsub {type} {raised}, {limit}")
+        kept = self.operation(f"select {truth_type(expr)} {has_fraction}, {type} {whole}, {type} {magnitude}")
+        return self.call_llvm(f"llvm.copysign.{suffix_of(expr)}", type, [(type, kept), (type, value)])
 
     def use_helper(self, definition: str) -> None:
         """Bring a function of our own into the module, once."""
@@ -438,25 +430,31 @@ class _Printer:
 
     def cast(self, expr: Cast) -> str:
         source, target = expr.a.dtype, expr.dtype
-        a, from_type, to_type = self.expr(expr.a), _TYPES[source], _TYPES[target]
+        a, from_type, to_type = self.expr(expr.a), type_of(expr.a), type_of(expr)
         if source.is_float:
-            return self.operation(f"{'fptosi' if target.is_signed else 'fptoui'} float {a} to {to_type}")
+            return self.operation(f"{'fptosi' if target.is_signed else 'fptoui'} {from_type} {a} to {to_type}")
         if target.is_float:
-            return self.operation(f"{'sitofp' if source.is_signed else 'uitofp'} {from_type} {a} to float")
+            return self.operation(f"{'sitofp' if source.is_signed else 'uitofp'} {from_type} {a} to {to_type}")
         if target is DType.BOOL:
-            return self.operation(f"icmp ne {from_type} {a}, 0")
+            return self.operation(f"icmp ne {from_type} {a}, {number('0', expr.a)}")
         if source.bits < target.bits:
             return self.operation(f"{'sext' if source.is_signed else 'zext'} {from_type} {a} to {to_type}")
         return self.operation(f"trunc {from_type} {a} to {to_type}") if source.bits > target.bits else a
 
     def call(self, expr: Call) -> str:
         intrinsic, arguments = expr.intrinsic, [self.expr(a) for a in expr.arguments]
+        if expr.lanes > 1:
+            return llvm_vectors.print_call(self, expr, arguments)
         if intrinsic.llvm and (not intrinsic.feature or self.target.has(intrinsic.feature)):
-            typed = [(_TYPES[p.dtype], a) for p, a in zip(intrinsic.parameters, arguments, strict=True)]
+            typed = [(TYPES[p.dtype], a) for p, a in zip(intrinsic.parameters, arguments, strict=True)]
             *setters, last = intrinsic.llvm.split()
             for name in setters:
-                self.call_llvm(name, _TYPES[intrinsic.dtype], typed)
-            return self.call_llvm(last, _TYPES[intrinsic.dtype], typed)
+                self.call_llvm(name, TYPES[intrinsic.dtype], typed)
+            return self.call_llvm(last, TYPES[intrinsic.dtype], typed)
+        return self.meaning(intrinsic, arguments)
+
+    def meaning(self, intrinsic: Intrinsic, arguments: list[str]) -> str:
+        """An intrinsic's result by its meaning."""
         outer = self.values
         self.values = {p.name: a for p, a in zip(intrinsic.parameters, arguments, strict=True)}
         for definition in intrinsic.definitions:
@@ -468,7 +466,3 @@ class _Printer:
     def call_llvm(self, name: str, result: str, arguments: list[tuple[str, str]]) -> str:
         self.declarations.add(f"declare {result} @{name}({', '.join(t for t, _ in arguments)})")
         return self.operation(f"call {result} @{name}({', '.join(f'{t} {a}' for t, a in arguments)})")
-
-
-def _memory_type(dtype: DType) -> str:
-    return "i8" if dtype is DType.BOOL else _TYPES[dtype]

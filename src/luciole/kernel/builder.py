@@ -46,6 +46,7 @@ class Register(Expr):
     def __init__(self, variable: Variable, builder: LoopBuilder) -> None:
         self.variable = variable
         self.dtype = variable.dtype
+        self.lanes = variable.lanes
         self._builder = builder
 
     def as_data(self) -> Variable:
@@ -54,9 +55,9 @@ class Register(Expr):
 
     def set(self, value: Operand) -> None:
         """Append `register = value`. Raises `TypeError` when the types differ."""
-        expr = as_expr(value, self.dtype)
-        if expr.dtype is not self.dtype:
-            raise TypeError(f"{self.variable.name} is {self.dtype.value}, given {expr.dtype.value}")
+        expr = as_expr(value, self.dtype, self.lanes)
+        if expr.dtype is not self.dtype or expr.lanes != self.lanes:
+            raise TypeError(f"{self.variable.name} is {self.type_text}, given {expr.type_text}")
         self._builder.append(Assign(self.variable, expr))
 
     def __iadd__(self, value: Operand) -> Register:
@@ -151,7 +152,7 @@ class LoopBuilder:
     def define(self, name: str, value: Operand, dtype: DType | None = None) -> Register:
         """A register with a first value; `name` gets a number appended when it is taken."""
         expr = as_expr(value, dtype or DType.I32)
-        register = self._register(name, expr.dtype)
+        register = self._register(name, expr.dtype, expr.lanes)
         self.append(Define(register.variable, expr))
         return register
 
@@ -164,13 +165,16 @@ class LoopBuilder:
         return first, second
 
     @contextmanager
-    def loop(self, name: str, begin: Operand, end: Operand | None = None, step: int = 1) -> Iterator[Register]:
-        """`with k.loop("i", n) as i` runs 0..n; `k.loop("i", a, b)` runs a..b."""
+    def loop(
+        self, name: str, begin: Operand, end: Operand | None = None, step: int = 1, *, is_vector: bool = False
+    ) -> Iterator[Register]:
+        """`with k.loop("i", n) as i` runs 0..n; `k.loop("i", a, b)` runs a..b; `is_vector` asks for vectors."""
         first, last = (0, begin) if end is None else (begin, end)
         register = self._register(name, DType.INDEX)
         with self._nested() as body:
             yield register
-        self.append(For(register.variable, as_expr(first, DType.INDEX), as_expr(last, DType.INDEX), step, tuple(body)))
+        bounds = as_expr(first, DType.INDEX), as_expr(last, DType.INDEX)
+        self.append(For(register.variable, *bounds, step, tuple(body), is_vector))
 
     @contextmanager
     def nest(self, name: str, *sizes: int) -> Iterator[tuple[Register, ...]]:
@@ -210,16 +214,34 @@ class LoopBuilder:
         """A remark for readers of the kernel's text and C."""
         self.append(Comment(text))
 
-    def write(self, pointer: Expr, offset: int, value: Operand, dtype: DType = DType.I32, alignment: int = 0) -> None:
+    def write(
+        self,
+        pointer: Expr,
+        offset: int,
+        value: Operand,
+        dtype: DType = DType.I32,
+        alignment: int = 0,
+        mask: Expr | None = None,
+    ) -> None:
         """Write a value at a pointer plus a constant number of bytes; natural alignment unless given."""
         expr = as_expr(value, dtype)
-        self.append(Write(pointer.as_data(), offset, expr, alignment or expr.dtype.size_bytes))
+        given = None if mask is None else mask.as_data()
+        self.append(Write(pointer.as_data(), offset, expr, alignment or expr.dtype.size_bytes, given))
 
     # Expressions
 
-    def read(self, pointer: Expr, offset: int, dtype: DType, alignment: int = 0) -> Expr:
-        """A value at a pointer plus a constant number of bytes; natural alignment unless given."""
-        return Read(pointer.as_data(), offset, dtype, alignment or dtype.size_bytes)
+    def read(
+        self,
+        pointer: Expr,
+        offset: int,
+        dtype: DType,
+        alignment: int = 0,
+        lanes: int = 1,
+        mask: Expr | None = None,
+    ) -> Expr:
+        """A value at a pointer plus a constant number of bytes; natural alignment of its elements unless given."""
+        given = None if mask is None else mask.as_data()
+        return Read(pointer.as_data(), offset, dtype, alignment or dtype.size_bytes, lanes, given)
 
     # Internal
 
@@ -228,8 +250,8 @@ class LoopBuilder:
         self._names[name] = count + 1
         return name if count == 0 else self._unique(f"{name}_{count}")
 
-    def _register(self, name: str, dtype: DType) -> Register:
-        return Register(Variable(self._unique(name), dtype), self)
+    def _register(self, name: str, dtype: DType, lanes: int = 1) -> Register:
+        return Register(Variable(self._unique(name), dtype, lanes), self)
 
     @contextmanager
     def _nested(self) -> Iterator[list[Stmt]]:

@@ -22,9 +22,11 @@ from luciole.kernel.core import (
     Expr,
     Intrinsic,
     Select,
+    Splat,
     Unary,
     Variable,
 )
+from luciole.kernel.vectors import ActiveLanes, Dot, Reduce
 
 Values = Mapping[str, Array]
 
@@ -142,9 +144,35 @@ def cast_value(a: Array, source: DType, target: DType) -> Array:
     return a.astype(target.numpy)
 
 
+def active_lanes(count: Array, lanes: int) -> Array:
+    """The mask of `ActiveLanes`. Raises `EvaluationError` for a negative count."""
+    if np.any(count < 0):
+        raise EvaluationError(f"a mask of {count} lanes")
+    return np.asarray(np.arange(lanes) < count)
+
+
+def dot_value(accumulator: Array, a: Array, b: Array) -> Array:
+    """The value of `Dot`: `i32`, one for a scalar accumulator, else as many lanes as that has."""
+    products = a.astype(np.int32) * b.astype(np.int32)
+    sums = products.reshape(np.size(accumulator), -1).sum(axis=1, dtype=np.int32)
+    return np.asarray(accumulator + sums.reshape(np.shape(accumulator)))
+
+
+def reduce_value(operation: str, a: Array) -> Array:
+    """The value of `Reduce` over the lanes of a vector."""
+    match operation:
+        case "add":
+            return np.asarray(a.sum(axis=-1, dtype=a.dtype))
+        case "min":
+            return np.asarray(a.min(axis=-1))
+        case "max":
+            return np.asarray(a.max(axis=-1))
+    raise EvaluationError(f"no reduction {operation}")
+
+
 def evaluate(expr: Expr, values: Values) -> Array:
-    """The value of an expression without memory accesses, given its variables. Raises `EvaluationError` outside its
-    domain.
+    """The value of an expression without memory accesses, given its variables: arrays of any shape for scalars, of
+    `lanes` for vectors. Raises `EvaluationError` outside its domain.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         return _evaluate(expr, values)
@@ -171,6 +199,14 @@ def _evaluate(expr: Expr, values: Values) -> Array:
             return np.asarray(_evaluate(expr.a, values), order="C").view(expr.dtype.numpy)
         case Call():
             return call_value(expr.intrinsic, [_evaluate(a, values) for a in expr.arguments])
+        case Splat():
+            return np.full(expr.lanes, _evaluate(expr.a, values))
+        case ActiveLanes():
+            return active_lanes(_evaluate(expr.count, values), expr.lanes)
+        case Dot():
+            return dot_value(*(_evaluate(e, values) for e in (expr.accumulator, expr.a, expr.b)))
+        case Reduce():
+            return reduce_value(expr.operation, _evaluate(expr.a, values))
     raise EvaluationError(f"{type(expr).__name__} is not a pure expression")
 
 

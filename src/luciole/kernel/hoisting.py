@@ -25,6 +25,7 @@ from luciole.kernel.core import (
 )
 from luciole.kernel.pointers import PointerRoots, pointer_roots, roots_of
 from luciole.kernel.rewrite import assigned_names, defined_names
+from luciole.kernel.vectors import Gather
 from luciole.kernel.walk import walk, walk_expr
 
 
@@ -101,7 +102,7 @@ class _Mover:
     def is_unwritten(self, node: Expr, written: set[str]) -> bool:
         if isinstance(node, Load):
             return node.buffer not in written
-        return not (isinstance(node, Read) and roots_of(node.pointer, self.roots) & written)
+        return not (isinstance(node, Read | Gather) and roots_of(node.pointer, self.roots) & written)
 
 
 def _has_turns(loop: For) -> bool:
@@ -112,7 +113,7 @@ def _has_turns(loop: For) -> bool:
 def _can_fail(node: Expr) -> bool:
     """Whether computing this where the program would not have computed it may be wrong."""
     match node:
-        case Load() | Read() | Address():
+        case Load() | Read() | Gather() | Address():
             return True
         case Binary("divide" | "remainder" | "shift_left" | "shift_right") if not node.dtype.is_float:
             return not isinstance(node.b, Constant)

@@ -32,6 +32,7 @@ from luciole.kernel.core import (
     Read,
     Repeat,
     Select,
+    Splat,
     Stmt,
     Store,
     Unary,
@@ -40,12 +41,16 @@ from luciole.kernel.core import (
 )
 from luciole.kernel.evaluate import (
     EvaluationError,
+    active_lanes,
     binary_value,
     call_value,
     cast_value,
     compare_value,
+    dot_value,
+    reduce_value,
     unary_value,
 )
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
 
 
 class KernelError(Exception):
@@ -169,7 +174,7 @@ class _Machine:
                 memory.write(offset, self.number(stmt.value), memory.parameter.dtype)
             case Write():
                 pointer = self.pointer(stmt.pointer, stmt.offset, stmt.alignment)
-                self.memories[pointer.buffer].write(pointer.offset, self.number(stmt.value), stmt.value.dtype)
+                self.write(pointer, stmt)
             case For():
                 begin, end = self.integer(stmt.begin), self.integer(stmt.end)
                 for i in range(begin, end, stmt.step):
@@ -181,6 +186,25 @@ class _Machine:
                     self.run(stmt.body)
             case If():
                 self.run(stmt.then if bool(self.value(stmt.condition)) else stmt.otherwise)
+
+    def write(self, pointer: Pointer, stmt: Write) -> None:
+        memory, value, dtype = self.memories[pointer.buffer], self.number(stmt.value), stmt.value.dtype
+        if stmt.value.lanes == 1:
+            memory.write(pointer.offset, value, dtype)
+            return
+        for lane in self.lanes(stmt.mask, stmt.value.lanes):
+            memory.write(pointer.offset + lane * dtype.size_bytes, value[lane], dtype)
+
+    def lanes(self, mask: Expr | None, lanes: int) -> list[int]:
+        """The lanes that an access touches."""
+        return list(range(lanes)) if mask is None else [int(lane) for lane in np.flatnonzero(self.number(mask))]
+
+    def gather(self, buffer: str, offsets: list[int], expr: Read | Gather) -> Array:
+        """A vector from these bytes of a buffer, one offset a lane."""
+        result = np.zeros(expr.lanes, expr.dtype.numpy)
+        for lane in self.lanes(expr.mask, expr.lanes):
+            result[lane] = self.memories[buffer].read(offsets[lane], expr.dtype)
+        return result
 
     def integer(self, expr: Expr) -> int:
         return int(self.number(expr))
@@ -213,7 +237,14 @@ class _Machine:
                 return Pointer(expr.buffer, self.integer(expr.offset))
             case Read():
                 pointer = self.pointer(expr.pointer, expr.offset, expr.alignment)
-                return self.memories[pointer.buffer].read(pointer.offset, expr.dtype)
+                if expr.lanes == 1:
+                    return self.memories[pointer.buffer].read(pointer.offset, expr.dtype)
+                size = expr.dtype.size_bytes
+                return self.gather(pointer.buffer, [pointer.offset + size * i for i in range(expr.lanes)], expr)
+            case Gather():
+                pointer = self.pointer(expr.pointer, 0, 1)
+                offsets = [pointer.offset + int(offset) for offset in self.number(expr.offsets)]
+                return self.gather(pointer.buffer, offsets, expr)
             case Binary():
                 a = self.value(expr.a)
                 if isinstance(a, Pointer):
@@ -225,14 +256,29 @@ class _Machine:
             case Unary():
                 return unary_value(expr.operation, self.number(expr.a), expr.dtype)
             case Select():
-                condition, a, b = self.value(expr.condition), self.value(expr.a), self.value(expr.b)
-                return a if condition else b
+                condition, a, b = self.number(expr.condition), self.value(expr.a), self.value(expr.b)
+                if expr.lanes == 1:
+                    return a if condition else b
+                assert not isinstance(a, Pointer) and not isinstance(b, Pointer)
+                return np.where(condition, a, b)
             case Cast():
                 return cast_value(self.number(expr.a), expr.a.dtype, expr.dtype)
             case Bitcast():
-                return np.ascontiguousarray(self.number(expr.a)).view(expr.dtype.numpy).reshape(())
+                return (
+                    np.ascontiguousarray(self.number(expr.a))
+                    .view(expr.dtype.numpy)
+                    .reshape(() if expr.lanes == 1 else expr.lanes)
+                )
             case Call():
                 return call_value(expr.intrinsic, [self.number(a) for a in expr.arguments])
+            case Splat():
+                return np.full(expr.lanes, self.number(expr.a))
+            case ActiveLanes():
+                return active_lanes(self.number(expr.count), expr.lanes)
+            case Dot():
+                return dot_value(*(self.number(e) for e in (expr.accumulator, expr.a, expr.b)))
+            case Reduce():
+                return reduce_value(expr.operation, self.number(expr.a))
         raise EvaluationError(f"no meaning for {type(expr).__name__}")
 
     def compare(self, expr: Compare) -> Array:

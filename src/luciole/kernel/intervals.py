@@ -9,7 +9,23 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from luciole.ir.types import DType
-from luciole.kernel.core import Binary, Bitcast, Cast, Compare, Constant, Expr, Select, Unary, Variable
+from luciole.kernel.core import (
+    Assign,
+    Binary,
+    Bitcast,
+    Body,
+    Cast,
+    Compare,
+    Constant,
+    Define,
+    Expr,
+    For,
+    Select,
+    Splat,
+    Unary,
+    Variable,
+)
+from luciole.kernel.walk import walk
 
 
 class Interval(NamedTuple):
@@ -95,6 +111,22 @@ def binary_interval(expr: Binary, known: Known) -> Interval | None:
     return exact_interval(expr.operation, interval(expr.a, known), interval(expr.b, known), expr.dtype.bits)
 
 
+def register_bounds(body: Body) -> dict[str, Interval]:
+    """Bounds of all registers of a kernel that keep their first value, and of loop variables; names are unique."""
+    known: dict[str, Interval] = {}
+    assigned = {stmt.variable.name for stmt in walk(body) if isinstance(stmt, Assign)}
+    for stmt in walk(body):
+        match stmt:
+            case For():
+                begin, end = interval(stmt.begin, known), interval(stmt.end, known)
+                known[stmt.variable.name] = Interval(begin.low, max(begin.low, end.high - 1))
+            case Define() if stmt.variable.name not in assigned:
+                dtype = stmt.variable.dtype
+                if dtype.is_integer or dtype is DType.BOOL:
+                    known[stmt.variable.name] = interval(stmt.value, known)
+    return known
+
+
 def _unwrapped(expr: Expr, known: Known) -> Interval | None:
     match expr:
         case Constant():
@@ -113,6 +145,8 @@ def _unwrapped(expr: Expr, known: Known) -> Interval | None:
             return None
         case Select():
             return interval(expr.a, known).union(interval(expr.b, known))
+        case Splat():
+            return interval(expr.a, known)
         case Cast() if not expr.a.dtype.is_float and expr.dtype is not DType.BOOL:
             return interval(expr.a, known)
         case Bitcast() if not expr.a.dtype.is_float:

@@ -34,6 +34,13 @@ def rounding_shift_right(k: IntrinsicBuilder, value: Expr, amount: Expr) -> Expr
     return (value >> amount) + select((value & mask) > threshold, cast(1, I32), cast(0, I32))
 
 
+@define_intrinsic("shift_rounded", I32, value=I32, amount=I32)
+def shift_rounded(k: IntrinsicBuilder, value: Expr, amount: Expr) -> Expr:
+    """value * 2**amount, rounded to nearest, halves up; -31 <= amount <= 0. One instruction on MVE and NEON (VRSHL)."""
+    half = k.let("half", ((cast(1, U32) << (-amount).cast(U32)) >> 1).cast(I32))
+    return (value >> -amount) + select((value & half).ne(0), cast(1, I32), cast(0, I32))
+
+
 @define_intrinsic("requantize_tflite", I32, accumulator=I32, multiplier=I32, shift=I32)
 def requantize_tflite(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Expr) -> Expr:
     """accumulator * multiplier * 2**(shift - 31) with TFLite's double rounding; -31 <= shift <= 30."""

@@ -78,7 +78,7 @@ def _unrolled_by(kernel: Kernel, stmt: For, factor: int, names: set[str]) -> Bod
         body = _copies(stmt, [stmt.variable + j * stmt.step for j in range(factor)], names)
         result.append(For(stmt.variable, begin, middle, block, body))
     if not _is_empty(middle, end):
-        tail = For(stmt.variable, middle, end, stmt.step, stmt.body)
+        tail = replace(stmt, begin=middle, end=end)
         result.append(tail if _is_empty(begin, middle) else _renamed(tail, names))
     return tuple(result)
 
@@ -101,12 +101,12 @@ def split(kernel: Kernel, loop: str, factor: int) -> Kernel:
     def rule(stmt: For) -> Body:
         turns, block = _turns(stmt), factor * stmt.step
         middle = turns.start + len(turns) // factor * block
-        tail = For(stmt.variable, _index(middle), stmt.end, stmt.step, stmt.body)
+        tail = replace(stmt, begin=_index(middle))
         if len(turns) < factor:
             return (tail,)
         outer = Variable(fresh_name(f"{loop}_outer", names), DType.INDEX)
         body = substitute_body(stmt.body, {loop: outer + stmt.variable})
-        inner = For(stmt.variable, _index(0), _index(block), stmt.step, body)
+        inner = replace(stmt, begin=_index(0), end=_index(block), body=body)
         whole = For(outer, _index(turns.start), _index(middle), block, (inner,))
         return (whole, _renamed(tail, names)) if len(turns) % factor else (whole,)
 
@@ -138,7 +138,7 @@ def split_at(kernel: Kernel, loop: str, *points: Operand) -> Kernel:
             if point is not None:
                 _check_step(stmt, begin, bound, end)
             if not _is_empty(last, bound):
-                part = For(stmt.variable, last, bound, stmt.step, stmt.body)
+                part = replace(stmt, begin=last, end=bound)
                 parts.append(_renamed(part, names) if parts else part)
             last = bound
         return (*setup, *parts)

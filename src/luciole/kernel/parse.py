@@ -177,8 +177,9 @@ class KernelParser(ExpressionParser):
         self.next()
         end = self.typed(DType.INDEX)
         step = self.bounded("a step", 1 << 31) if self.accept("step") else 1
-        variable = self._define(name, DType.INDEX, offset)
-        return For(variable, begin, end, step, self._body(self._indent_of_line()))
+        is_vector = self.accept("vectors")
+        variable = self._define(name, DType.INDEX, 1, offset)
+        return For(variable, begin, end, step, self._body(self._indent_of_line()), is_vector)
 
     def _if(self, indent: int) -> If:
         self.expect("if")
@@ -193,18 +194,19 @@ class KernelParser(ExpressionParser):
 
     def _write(self) -> Write:
         self.expect("write")
-        dtype, pointer, offset, alignment = self.access()
+        access = self.access()
         self.expect("=")
-        return Write(pointer, offset, self.typed(dtype), alignment)
+        value = self.typed(access.dtype, access.lanes)
+        return Write(access.pointer, access.offset, value, access.alignment, access.mask)
 
     def _assignment(self) -> Stmt:
         offset = self.peek().offset
         name = self.name("a statement")
         if self.accept(":"):
-            dtype = self.dtype()
+            dtype, lanes = self.type()
             self.expect("=")
-            value = self.typed(dtype)
-            return Define(self._define(name, dtype, offset), value)
+            value = self.typed(dtype, lanes)
+            return Define(self._define(name, dtype, lanes, offset), value)
         if self.peek().text == "[":
             buffer = self.buffer(name, offset)
             indices = self.indices(buffer)
@@ -214,12 +216,12 @@ class KernelParser(ExpressionParser):
             self.fail(f"expected ':', '[' or '=' after a name, found {self.found()}")
         variable = self.variable(name, offset)
         self.next()
-        return Assign(variable, self.typed(variable.dtype))
+        return Assign(variable, self.typed(variable.dtype, variable.lanes))
 
-    def _define(self, name: str, dtype: DType, offset: int) -> Variable:
+    def _define(self, name: str, dtype: DType, lanes: int, offset: int) -> Variable:
         if name in self.buffers:
             self.fail(f"{printable(name)} is a buffer", offset)
-        self.variables[name] = Variable(name, dtype)
+        self.variables[name] = Variable(name, dtype, lanes)
         return self.variables[name]
 
 

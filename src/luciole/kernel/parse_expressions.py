@@ -23,9 +23,12 @@ from luciole.kernel.core import (
     Parameter,
     Read,
     Select,
+    Splat,
     Unary,
     Variable,
 )
+from luciole.kernel.expressions import type_text
+from luciole.kernel.vectors import MAXIMUM_LANES, REDUCTIONS, ActiveLanes, Dot, Gather, Reduce
 
 #: Infix operators: how they are written, what they are, and how strongly they bind; larger binds more.
 INFIX: dict[str, tuple[str, int]] = {
@@ -59,7 +62,10 @@ KEYWORDS = frozenset(
     + ["repeat", "step", "true", "while", "workspace", "xor", "write"]
 )
 #: Names that call something when a parenthesis follows; no intrinsic may have one.
-BUILT_IN = frozenset([*FUNCTIONS, *UNARY_FUNCTIONS, "select", "address", "bitcast", "read", *(d.value for d in DType)])
+BUILT_IN = frozenset(
+    [*FUNCTIONS, *UNARY_FUNCTIONS, "select", "address", "bitcast", "read", "active", "gather", "dot"]
+    + [*(f"reduce_{operation}" for operation in REDUCTIONS), *(d.value for d in DType)]
+)
 
 _TOKEN = re.compile(
     r"""
@@ -75,6 +81,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_VECTOR_TYPE = re.compile(r"([a-z]+[0-9]*)x([1-9][0-9]?)")
 _SUFFIX = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?)([a-z]\w*)?")
 
 #: How deep expressions and statements may nest together; a bound on hostile text.
@@ -87,6 +94,19 @@ class _Literal(Expr):
     def __init__(self, text: str, offset: int) -> None:
         self.text = text
         self.offset = offset
+
+
+def _type_of(word: str) -> tuple[DType, int] | None:
+    """Element type and lanes that a word such as `i32` or `i8x16` names."""
+    match = _VECTOR_TYPE.fullmatch(word)
+    name, lanes = (match[1], int(match[2])) if match else (word, 1)
+    is_type = name in (d.value for d in DType) and (match is None or (name != "pointer" and lanes > 1))
+    return (DType(name), lanes) if is_type and lanes <= MAXIMUM_LANES else None
+
+
+def _text_of(expr: Expr) -> str:
+    """An expression's type in messages."""
+    return type_text(expr.dtype, expr.lanes)
 
 
 class ExpressionParser(TextScanner):
@@ -120,12 +140,12 @@ class ExpressionParser(TextScanner):
 
     # Expressions
 
-    def typed(self, dtype: DType) -> Expr:
+    def typed(self, dtype: DType, lanes: int = 1) -> Expr:
         """An expression that must have the type."""
         offset = self.peek().offset
-        expr = self._resolved(self._expression(0), dtype)
-        if expr.dtype is not dtype:
-            self.fail(f"expected {dtype.value}, found {expr.dtype.value}", offset)
+        expr = self._resolved(self._expression(0), dtype, lanes)
+        if expr.dtype is not dtype or expr.lanes != lanes:
+            self.fail(f"expected {type_text(dtype, lanes)}, found {_text_of(expr)}", offset)
         return expr
 
     def _expression(self, strength: int) -> Expr:
@@ -189,10 +209,12 @@ class ExpressionParser(TextScanner):
         literal = _Literal(sign + (match[1] if match else token.text), token.offset)
         return self._resolved(literal, DType(match[2])) if match and match[2] else literal
 
-    def _resolved(self, expr: Expr, dtype: DType) -> Expr:
-        """A literal as a constant of the type; any other expression as it is."""
+    def _resolved(self, expr: Expr, dtype: DType, lanes: int = 1) -> Expr:
+        """A literal as a constant of the type, in so many lanes; any other expression as it is."""
         if not isinstance(expr, _Literal):
             return expr
+        if lanes > 1:
+            return Splat(self._resolved(expr, dtype), lanes)
         if len(expr.text) > MAXIMUM_NUMBER_LENGTH:
             self.fail("the number is too long", expr.offset)
         if dtype.is_float:
@@ -214,30 +236,107 @@ class ExpressionParser(TextScanner):
     def _call(self, token: Token) -> Expr:
         match token.text:
             case "read":
-                dtype, pointer, offset, alignment = self.access()
-                return Read(pointer, offset, dtype, alignment)
+                return self.access()
             case "bitcast":
                 self.expect(".")
-                dtype = self.dtype()
-                return Bitcast(self._one(token), dtype)
+                dtype, lanes = self.type()
+                operand = self._one(token)
+                self._check_lanes(token, operand, lanes)
+                return Bitcast(operand, dtype)
+            case "active":
+                return self._active(token)
+            case "gather":
+                return self._gather(token)
+            case "dot":
+                return self._dot(token)
             case "address":
                 return self._address()
             case "select":
                 self.expect("(")
-                condition = self.typed(DType.BOOL)
+                condition = self._condition()
                 self.expect(",")
-                return Select(condition, *self._two(token))
+                a, b = self._two(token)
+                self._check_lanes(token, condition, a.lanes)
+                return Select(condition, a, b)
             case "min" | "max":
                 self.expect("(")
                 return Binary(token.text, *self._two(token))
         if token.text in UNARY_FUNCTIONS:
             return Unary(token.text, self._one(token))
-        if token.text in (d.value for d in DType):
-            return Cast(self._one(token), DType(token.text))
+        if token.text.startswith("reduce_") and token.text.removeprefix("reduce_") in REDUCTIONS:
+            return Reduce(token.text.removeprefix("reduce_"), self._one(token))
+        type = _type_of(token.text)
+        if type is not None:
+            return self._conversion(token, *type)
         intrinsic = INTRINSICS.get(token.text)
         if intrinsic is None:
             self.fail(f"no intrinsic is named {printable(token.text)}", token.offset)
         return Call(intrinsic, self._arguments(intrinsic))
+
+    def _condition(self) -> Expr:
+        """A truth value, or a vector of them."""
+        offset = self.peek().offset
+        expr = self._known(self._expression(0), offset)
+        if expr.dtype is not DType.BOOL:
+            self.fail(f"expected bool, found {_text_of(expr)}", offset)
+        return expr
+
+    def _check_lanes(self, token: Token, expr: Expr, lanes: int) -> None:
+        if expr.lanes != lanes:
+            self.fail(f"{token.text} of {lanes} lanes and {_text_of(expr)}", token.offset)
+
+    def _conversion(self, token: Token, dtype: DType, lanes: int) -> Expr:
+        """`i32(x)`, `i32x4(v)`: another element type; `i32x4(s)`: a scalar of that type in all lanes."""
+        if lanes == 1:
+            operand = self._one(token)
+            self._check_lanes(token, operand, 1)
+            return Cast(operand, dtype)
+        self.expect("(")
+        operand = self._resolved(self._expression(0), dtype)
+        self.expect(")")
+        if operand.lanes > 1:
+            self._check_lanes(token, operand, lanes)
+            return Cast(operand, dtype)
+        if operand.dtype is not dtype:
+            self.fail(f"{token.text} of {_text_of(operand)}", token.offset)
+        return Splat(operand, lanes)
+
+    def _active(self, token: Token) -> Expr:
+        self.expect(".")
+        dtype, lanes = self.type()
+        if dtype is not DType.BOOL or lanes == 1:
+            self.fail("a mask is a vector of bool", token.offset)
+        self.expect("(")
+        count = self.typed(DType.INDEX)
+        self.expect(")")
+        return ActiveLanes(count, lanes)
+
+    def _gather(self, token: Token) -> Expr:
+        self.expect(".")
+        dtype, lanes = self.type()
+        self.expect("(")
+        pointer = self.typed(DType.POINTER)
+        self.expect(",")
+        offsets = self._known(self._expression(0), self.peek().offset)
+        self._check_lanes(token, offsets, lanes)
+        mask = self._mask(lanes) if self.accept(",") and self.accept("mask") else None
+        self.expect(")")
+        return Gather(pointer, offsets, dtype, mask)
+
+    def _mask(self, lanes: int) -> Expr:
+        """`=m` behind the word `mask`."""
+        self.expect("=")
+        return self.typed(DType.BOOL, lanes)
+
+    def _dot(self, token: Token) -> Expr:
+        operands: list[Expr] = []
+        for end in (",", ",", ")"):
+            if not operands:
+                self.expect("(")
+            operands.append(self._known(self._expression(0), self.peek().offset))
+            self.expect(end)
+        self._check_lanes(token, operands[1], operands[2].lanes)
+        return Dot(*operands)
 
     def _one(self, token: Token) -> Expr:
         """`(a)`: the argument of a function that takes any type."""
@@ -256,10 +355,10 @@ class ExpressionParser(TextScanner):
 
     def _alike(self, token: Token, a: Expr, b: Expr) -> tuple[Expr, Expr]:
         if isinstance(a, _Literal):
-            a = self._resolved(a, self._known(b, token.offset).dtype)
-        b = self._resolved(b, a.dtype)
-        if a.dtype is not b.dtype:
-            self.fail(f"{token.text} of {a.dtype.value} and {b.dtype.value}", token.offset)
+            a = self._resolved(a, self._known(b, token.offset).dtype, b.lanes)
+        b = self._resolved(b, a.dtype, a.lanes)
+        if a.dtype is not b.dtype or a.lanes != b.lanes:
+            self.fail(f"{token.text} of {_text_of(a)} and {_text_of(b)}", token.offset)
         return a, b
 
     def _arguments(self, intrinsic: Intrinsic) -> tuple[Expr, ...]:
@@ -271,7 +370,13 @@ class ExpressionParser(TextScanner):
                 break
             if result:
                 self.expect(",")
-            result.append(self.typed(parameter.dtype))
+            offset = self.peek().offset
+            lanes = result[0].lanes if result else 1
+            argument = self._resolved(self._expression(0), parameter.dtype, lanes)
+            if argument.dtype is not parameter.dtype or (result and argument.lanes != lanes):
+                wanted = type_text(parameter.dtype, lanes)
+                self.fail(f"expected {wanted}, found {_text_of(argument)}", offset)
+            result.append(argument)
         if len(result) != len(intrinsic.parameters) or self.peek().text != ")":
             self.fail(f"{intrinsic.name} takes {len(intrinsic.parameters)} arguments", start)
         self.expect(")")
@@ -287,17 +392,19 @@ class ExpressionParser(TextScanner):
         self.expect(")")
         return Address(buffer.name, distance)
 
-    def access(self) -> tuple[DType, Expr, int, int]:
-        """`.i32(p, offset=4, align=2)`: type, pointer, offset and alignment."""
+    def access(self) -> Read:
+        """`.i32x4(p, offset=4, align=2, mask=m)`, as a read of that place."""
         self.expect(".")
-        dtype = self.dtype()
+        dtype, lanes = self.type()
         if dtype is DType.POINTER:
             self.fail("a pointer is not in memory")
         self.expect("(")
         pointer = self.typed(DType.POINTER)
-        distance, alignment = 0, dtype.size_bytes
+        distance, alignment, mask = 0, dtype.size_bytes, None
         while self.accept(","):
-            if self.accept("align"):
+            if self.accept("mask"):
+                mask = self._mask(lanes)
+            elif self.accept("align"):
                 self.expect("=")
                 alignment = self.bounded("an alignment", 1 << 16)
             else:
@@ -306,7 +413,7 @@ class ExpressionParser(TextScanner):
                 sign = -1 if self.accept("-") else 1
                 distance = sign * self.bounded("an offset", 1 << 31)
         self.expect(")")
-        return dtype, pointer, distance, alignment
+        return Read(pointer, distance, dtype, alignment, lanes, mask)
 
     # Names and small things
 
@@ -349,6 +456,14 @@ class ExpressionParser(TextScanner):
         if token.text not in (d.value for d in DType):
             self.fail(f"no type is named {printable(token.text)}", token.offset)
         return DType(token.text)
+
+    def type(self) -> tuple[DType, int]:
+        """An element type and how many lanes: `i32`, `i8x16`."""
+        token = self.take("word", "a type")
+        found = _type_of(token.text)
+        if found is None:
+            self.fail(f"no type is named {printable(token.text)}", token.offset)
+        return found
 
     def bounded(self, what: str, limit: int) -> int:
         offset = self.peek().offset

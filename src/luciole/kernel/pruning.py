@@ -52,7 +52,7 @@ class _Pruner:
     def statement(self, stmt: Stmt) -> Body:
         match stmt:
             case For():
-                return self.loop(For(stmt.variable, self.expr(stmt.begin), self.expr(stmt.end), stmt.step, stmt.body))
+                return self.loop(replace(stmt, begin=self.expr(stmt.begin), end=self.expr(stmt.end)))
             case Repeat():
                 body = self.body(stmt.body)
                 return (Repeat(body, self.expr(stmt.condition)),)
@@ -85,7 +85,7 @@ class _Pruner:
 
     def rule(self, expr: Expr) -> Expr | None:
         match expr:
-            case Compare():
+            case Compare() if expr.lanes == 1:
                 decided = decide(expr, self.known)
                 return None if decided is None else Constant(int(decided), DType.BOOL)
             case Binary() if expr.dtype is DType.BOOL:

@@ -9,19 +9,23 @@ from luciole.kernel.core import (
     Address,
     Assign,
     Body,
+    Constant,
     Define,
     Expr,
     For,
     If,
+    Intrinsic,
     Kernel,
     Load,
     Read,
     Repeat,
+    Splat,
     Stmt,
     Store,
     Variable,
     Write,
 )
+from luciole.kernel.vectors import Gather
 from luciole.kernel.walk import map_expr, walk, walk_expr
 
 #: A statement's replacement: any number of statements, or `None` to keep it.
@@ -38,10 +42,11 @@ def map_stmt_expressions(stmt: Stmt, function: Callable[[Expr], Expr]) -> Stmt:
         case Store():
             return Store(stmt.buffer, tuple(function(i) for i in stmt.indices), function(stmt.value))
         case Write():
-            return Write(function(stmt.pointer), stmt.offset, function(stmt.value), stmt.alignment)
+            mask = None if stmt.mask is None else function(stmt.mask)
+            return replace(stmt, pointer=function(stmt.pointer), value=function(stmt.value), mask=mask)
         case For():
             body = map_body_expressions(stmt.body, function)
-            return For(stmt.variable, function(stmt.begin), function(stmt.end), stmt.step, body)
+            return replace(stmt, begin=function(stmt.begin), end=function(stmt.end), body=body)
         case Repeat():
             return Repeat(map_body_expressions(stmt.body, function), function(stmt.condition))
         case If():
@@ -90,7 +95,7 @@ def rename_body(body: Body, names: Mapping[str, str]) -> Body:
     """Registers and buffers under new names, where they are defined, assigned, read and written."""
 
     def variable(old: Variable) -> Variable:
-        return Variable(names.get(old.name, old.name), old.dtype)
+        return replace(old, name=names.get(old.name, old.name))
 
     def rule(expr: Expr) -> Expr | None:
         match expr:
@@ -148,8 +153,27 @@ def fresh_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
+def widened(intrinsic: Intrinsic, lanes: int) -> Intrinsic:
+    """An intrinsic whose parameters are vectors: its meaning for each lane."""
+
+    def rule(expr: Expr) -> Expr | None:
+        match expr:
+            case Variable():
+                return replace(expr, lanes=lanes)
+            case Constant():
+                return Splat(expr, lanes)
+        return None
+
+    definitions = tuple(
+        Define(replace(d.variable, lanes=lanes), map_expr(d.value, rule)) for d in intrinsic.definitions
+    )
+    parameters = tuple(replace(parameter, lanes=lanes) for parameter in intrinsic.parameters)
+    result = map_expr(intrinsic.result, rule)
+    return replace(intrinsic, parameters=parameters, definitions=definitions, result=result)
+
+
 def is_stable(expr: Expr, assigned: set[str]) -> bool:
     """Whether an expression has the same value wherever its registers are defined: no memory, nothing in `assigned`."""
     return not any(
-        isinstance(e, Load | Read) or (isinstance(e, Variable) and e.name in assigned) for e in walk_expr(expr)
+        isinstance(e, Load | Read | Gather) or (isinstance(e, Variable) and e.name in assigned) for e in walk_expr(expr)
     )

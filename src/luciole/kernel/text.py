@@ -25,6 +25,10 @@
 - A number has the type that its place asks for, or that of the other operand; where neither says it, the type stands
   after it: `1i64`. Floats are shortest float32. Alignments of buffers and accesses stand where they are not the type's
   size, and offsets where they are not 0.
+- Vectors have types such as `i8x16`; a number beside a vector stands in all its lanes, and `i32x4(s)` is a vector of a
+  scalar's. `mask=m` in an access says which lanes it touches. `active.boolx4(n)`, `gather.i8x4(p, offsets)`,
+  `dot(total, a, b)` and `reduce_add(v)`, `reduce_min(v)`, `reduce_max(v)` are described in `vectors`. A loop whose line
+  ends in `vectors` is to become one over vectors.
 - `scheduled` and `overlapping` behind the parameters are `is_scheduled` and `may_overlap`.
 - A name that is no plain word, or a keyword, stands in double quotes.
 """
@@ -56,6 +60,7 @@ from luciole.kernel.core import (
     Read,
     Repeat,
     Select,
+    Splat,
     Stmt,
     Store,
     Unary,
@@ -72,6 +77,7 @@ from luciole.kernel.parse_expressions import (
     PRIMARY_STRENGTH,
     UNARY_STRENGTH,
 )
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
 
 __all__ = ["body_text", "parse_kernel", "print_kernel", "stmt_text", "value_text"]
 
@@ -121,15 +127,15 @@ def stmt_text(stmt: Stmt, depth: int = 0) -> list[str]:
     match stmt:
         case Define():
             variable = stmt.variable
-            return [f"{indent}{name_text(variable.name)}: {variable.dtype.value} = {value_text(stmt.value)}"]
+            return [f"{indent}{name_text(variable.name)}: {variable.type_text} = {value_text(stmt.value)}"]
         case Assign():
             return [f"{indent}{name_text(stmt.variable.name)} = {value_text(stmt.value)}"]
         case Store():
             return [f"{indent}{name_text(stmt.buffer)}[{_list(stmt.indices)}] = {value_text(stmt.value)}"]
         case Write():
-            return [f"{indent}write{_access(stmt.value.dtype, stmt)} = {value_text(stmt.value)}"]
+            return [f"{indent}write{_access(stmt.value, stmt)} = {value_text(stmt.value)}"]
         case For():
-            step = f" step {stmt.step}" if stmt.step != 1 else ""
+            step = (f" step {stmt.step}" if stmt.step != 1 else "") + (" vectors" if stmt.is_vector else "")
             bounds = f"{value_text(stmt.begin)}..{value_text(stmt.end)}"
             return [f"{indent}for {name_text(stmt.variable.name)} in {bounds}{step}", *body_text(stmt.body, depth + 1)]
         case Repeat():
@@ -154,7 +160,15 @@ def stmt_text(stmt: Stmt, depth: int = 0) -> list[str]:
 
 def value_text(expr: Expr) -> str:
     """An expression as text, in a place that says its type."""
-    return _number(expr) if isinstance(expr, Constant) else _expr(expr)[0]
+    number = _plain_number(expr)
+    return _expr(expr)[0] if number is None else _number(number)
+
+
+def _plain_number(expr: Expr) -> Constant | None:
+    """The number that an expression is, in one lane or in all."""
+    if isinstance(expr, Splat):
+        expr = expr.a
+    return expr if isinstance(expr, Constant) else None
 
 
 def _list(exprs: tuple[Expr, ...]) -> str:
@@ -186,8 +200,9 @@ def _at(text: tuple[str, int], strength: int) -> str:
 
 def _operand(expr: Expr, other: Expr, strength: int, is_first: bool) -> str:
     """An operand; a number needs no type beside an operand that has one."""
-    if isinstance(expr, Constant) and not (is_first and isinstance(other, Constant)):
-        return _number(expr)
+    number = _plain_number(expr)
+    if number is not None and not (is_first and _plain_number(other) is not None):
+        return _number(number)
     return _at(_expr(expr), strength)
 
 
@@ -216,9 +231,11 @@ def _expr(expr: Expr) -> tuple[str, int]:
             branches = _function("", expr.a, expr.b)
             return f"select({value_text(expr.condition)}, {branches[1:]}", PRIMARY_STRENGTH
         case Cast():
-            return f"{expr.dtype.value}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
+            return f"{expr.type_text}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
+        case Splat():
+            return f"{expr.type_text}({value_text(expr.a)})", PRIMARY_STRENGTH
         case Bitcast():
-            return f"bitcast.{expr.dtype.value}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
+            return f"bitcast.{expr.type_text}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
         case Load():
             return f"{name_text(expr.buffer)}[{_list(expr.indices)}]", PRIMARY_STRENGTH
         case Address():
@@ -226,12 +243,29 @@ def _expr(expr: Expr) -> tuple[str, int]:
             offset = f", {value_text(expr.offset)}" if has_offset else ""
             return f"address({name_text(expr.buffer)}{offset})", PRIMARY_STRENGTH
         case Read():
-            return f"read{_access(expr.dtype, expr)}", PRIMARY_STRENGTH
+            return f"read{_access(expr, expr)}", PRIMARY_STRENGTH
+        case ActiveLanes():
+            return f"active.{expr.type_text}({value_text(expr.count)})", PRIMARY_STRENGTH
+        case Gather():
+            arguments = f"{value_text(expr.pointer)}, {_expr(expr.offsets)[0]}{_mask(expr.mask)}"
+            return f"gather.{expr.type_text}({arguments})", PRIMARY_STRENGTH
+        case Dot():
+            return f"dot({', '.join(_expr(e)[0] for e in (expr.accumulator, expr.a, expr.b))})", PRIMARY_STRENGTH
+        case Reduce():
+            return f"reduce_{expr.operation}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
         case Call():
             if expr.intrinsic.name in BUILT_IN or not is_word(expr.intrinsic.name):
                 raise InternalError(f"an intrinsic cannot be named {expr.intrinsic.name}")
-            return f"{expr.intrinsic.name}({_list(expr.arguments)})", PRIMARY_STRENGTH
+            return f"{expr.intrinsic.name}({', '.join(_arguments(expr))})", PRIMARY_STRENGTH
     raise InternalError(f"no text for {type(expr).__name__}")
+
+
+def _arguments(call: Call) -> list[str]:
+    """Arguments of an intrinsic; beside a vector even numbers say that they are vectors, in the first place."""
+    texts = [value_text(argument) for argument in call.arguments]
+    if call.lanes > 1 and all(_plain_number(argument) is not None for argument in call.arguments[:1]):
+        texts[0] = _expr(call.arguments[0])[0]
+    return texts
 
 
 def _function(name: str, a: Expr, b: Expr) -> str:
@@ -248,7 +282,12 @@ def _unary(expr: Unary) -> tuple[str, int]:
     return f"{expr.operation}({_expr(expr.a)[0]})", PRIMARY_STRENGTH
 
 
-def _access(dtype: DType, access: Read | Write) -> str:
+def _access(value: Expr, access: Read | Write) -> str:
+    """Type and place of what is read or written."""
     offset = f", offset={access.offset}" if access.offset else ""
-    alignment = f", align={access.alignment}" if access.alignment != dtype.size_bytes else ""
-    return f".{dtype.value}({value_text(access.pointer)}{offset}{alignment})"
+    alignment = f", align={access.alignment}" if access.alignment != value.dtype.size_bytes else ""
+    return f".{value.type_text}({value_text(access.pointer)}{offset}{alignment}{_mask(access.mask)})"
+
+
+def _mask(mask: Expr | None) -> str:
+    return "" if mask is None else f", mask={_expr(mask)[0]}"

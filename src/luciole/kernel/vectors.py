@@ -27,7 +27,7 @@ MAXIMUM_LANES = 64
 
 @dataclass(frozen=True)
 class ActiveLanes(Expr):
-    """A mask: lane i is true for i < count. `count` is an `INDEX` and may be negative or more than `lanes`."""
+    """A mask: lane i is true for i < count. `count` is an `INDEX`, not negative, and may be more than `lanes`."""
 
     count: Expr
     lanes: int = field()

@@ -18,6 +18,11 @@
 11. A call has the parameters' types, and an intrinsic's meaning reads its parameters and earlier definitions only.
 12. Buffers hold numbers or `bool`, in a shape of sizes that are not negative; scalars are `i32`.
 13. Pointers that are compared may lead to one buffer.
+14. Operands of one operation have as many lanes, from 1 to 64, and so have a register and its values. Addresses,
+    indices, bounds, conditions of statements and what `Store` writes are scalars; no vector is of pointers. A mask is
+    `bool` and has the lanes of its access.
+15. `Dot` sums bytes to `i32`, as many for each lane of the accumulator; `Reduce` is of integers, by an operation that
+    there is.
 
 What cannot be decided is not a problem: the interpreter checks it on data. Code that provably never runs is not checked
 for 6, 9 and 10.
@@ -54,16 +59,19 @@ from luciole.kernel.core import (
     Read,
     Repeat,
     Select,
+    Splat,
     Stmt,
     Store,
     Unary,
     Variable,
     Write,
 )
+from luciole.kernel.expressions import type_text
 from luciole.kernel.intervals import Interval, interval
 from luciole.kernel.pointers import pointer_roots, roots_of
 from luciole.kernel.rewrite import assigned_names
 from luciole.kernel.text import stmt_text, value_text
+from luciole.kernel.vectors import MAXIMUM_LANES, REDUCTIONS, ActiveLanes, Dot, Gather, Reduce
 from luciole.kernel.walk import children
 
 _FLOAT_OPERATIONS = ("add", "sub", "mul", "divide", "min", "max")
@@ -89,8 +97,8 @@ class _Verifier:
         self.assigned = assigned_names(kernel.body)
         self.roots = pointer_roots(kernel.body)
         self.names: set[str] = set()
-        #: Registers that can be read here, with their types.
-        self.visible: dict[str, DType] = {}
+        #: Registers that can be read here, with their types and lanes.
+        self.visible: dict[str, tuple[DType, int]] = {}
         self.assignable: set[str] = set()
         self.known: dict[str, Interval] = {}
         self.is_dead = False
@@ -103,7 +111,7 @@ class _Verifier:
             yield from self.name(scalar.name, "scalar")
             if scalar.dtype is not DType.I32:
                 yield f"[12] scalar {scalar.name} is {scalar.dtype.value}, not i32"
-            self.visible[scalar.name] = scalar.dtype
+            self.visible[scalar.name] = scalar.dtype, 1
         yield from self.body(self.kernel.body)
 
     def name(self, name: str, what: str) -> Iterator[str]:
@@ -150,7 +158,7 @@ class _Verifier:
         match stmt:
             case Define():
                 yield from self.in_statement(stmt, self.define(stmt))
-                self.visible[stmt.variable.name] = stmt.variable.dtype
+                self.visible[stmt.variable.name] = stmt.variable.dtype, stmt.variable.lanes
                 self.assignable.add(stmt.variable.name)
             case Assign():
                 yield from self.in_statement(stmt, self.assign(stmt))
@@ -169,7 +177,7 @@ class _Verifier:
 
     def define(self, stmt: Define) -> Iterator[str]:
         yield from self.name(stmt.variable.name, "register")
-        yield from self.typed(stmt.value, stmt.variable.dtype, 3, stmt.variable.name)
+        yield from self.typed(stmt.value, stmt.variable.dtype, 3, stmt.variable.name, stmt.variable.lanes)
         name, dtype = stmt.variable.name, stmt.variable.dtype
         if name not in self.assigned and _is_countable(dtype) and stmt.value.dtype is dtype:
             self.known[name] = interval(stmt.value, self.known)
@@ -179,9 +187,9 @@ class _Verifier:
         if name not in self.assignable:
             is_known = name in self.visible or name in self.parameters
             yield f"[5] {name} cannot be assigned" if is_known else f"[2] {name} is assigned before it is defined"
-        elif self.visible[name] is not stmt.variable.dtype:
-            yield f"[2] {name} is {self.visible[name].value}, assigned as {stmt.variable.dtype.value}"
-        yield from self.typed(stmt.value, stmt.variable.dtype, 3, name)
+        elif self.visible[name] != (stmt.variable.dtype, stmt.variable.lanes):
+            yield f"[2] {name} is {type_text(*self.visible[name])}, assigned as {stmt.variable.type_text}"
+        yield from self.typed(stmt.value, stmt.variable.dtype, 3, name, stmt.variable.lanes)
 
     def store(self, stmt: Store) -> Iterator[str]:
         yield from self.indices(stmt.buffer, stmt.indices)
@@ -193,13 +201,17 @@ class _Verifier:
             yield f"[7] the input {parameter.name} is written"
         if stmt.value.dtype is not parameter.dtype:
             yield f"[3] {parameter.name} holds {parameter.dtype.value}, given {stmt.value.dtype.value}"
+        if stmt.value.lanes != 1:
+            yield f"[14] {stmt.value.type_text} is stored to an element of {parameter.name}"
 
     def write(self, stmt: Write) -> Iterator[str]:
         yield from self.expression(stmt.value)
         if stmt.value.dtype is DType.POINTER:
             yield "[3] a pointer is written to memory"
             return
-        yield from self.access(stmt.pointer, stmt.offset, stmt.value.dtype, stmt.alignment)
+        if stmt.mask is not None:
+            yield from self.expression(stmt.mask)
+        yield from self.access(stmt.pointer, stmt.offset, stmt.value, stmt.alignment, stmt.mask)
         buffers = [self.parameters[b] for b in sorted(roots_of(stmt.pointer, self.roots)) if b in self.parameters]
         if buffers and all(b.kind == "in" for b in buffers):
             yield f"[7] the input {buffers[0].name} is written"
@@ -219,7 +231,7 @@ class _Verifier:
             begin, end = interval(stmt.begin, self.known), interval(stmt.end, self.known)
             self.is_dead = is_dead or begin.low >= end.high
             self.known[stmt.variable.name] = Interval(begin.low, max(begin.low, end.high - 1))
-        self.visible[stmt.variable.name] = stmt.variable.dtype
+        self.visible[stmt.variable.name] = stmt.variable.dtype, stmt.variable.lanes
         yield from self.body(stmt.body)
         del self.visible[stmt.variable.name]
         self.is_dead = is_dead
@@ -238,23 +250,26 @@ class _Verifier:
     def condition(self, expr: Expr) -> Iterator[str]:
         yield from self.typed(expr, DType.BOOL, 3, "a condition")
 
-    def typed(self, expr: Expr, dtype: DType, number: int, what: str) -> Iterator[str]:
+    def typed(self, expr: Expr, dtype: DType, number: int, what: str, lanes: int = 1) -> Iterator[str]:
         yield from self.expression(expr)
         if expr.dtype is not dtype:
             yield f"[{number}] {what} is {dtype.value}, given {expr.dtype.value}"
+        elif expr.lanes != lanes:
+            yield f"[14] {what} is {type_text(dtype, lanes)}, given {expr.type_text}"
 
     def expression(self, expr: Expr) -> Iterator[str]:
         """Problems of an expression, those of its operands first."""
         for child in children(expr):
             yield from self.expression(child)
+        yield from self.lanes(expr)
         match expr:
             case Constant():
                 yield from self.constant(expr)
             case Variable():
                 if expr.name not in self.visible:
                     yield f"[2] {expr.name} is read before it is defined"
-                elif self.visible[expr.name] is not expr.dtype:
-                    yield f"[2] {expr.name} is {self.visible[expr.name].value}, read as {expr.dtype.value}"
+                elif self.visible[expr.name] != (expr.dtype, expr.lanes):
+                    yield f"[2] {expr.name} is {type_text(*self.visible[expr.name])}, read as {expr.type_text}"
             case Binary():
                 yield from self.binary(expr)
             case Compare():
@@ -280,9 +295,46 @@ class _Verifier:
                 if expr.offset.dtype is not DType.INDEX:
                     yield f"[3] an offset is index, given {expr.offset.dtype.value}"
             case Read():
-                yield from self.access(expr.pointer, expr.offset, expr.dtype, expr.alignment)
+                yield from self.access(expr.pointer, expr.offset, expr, expr.alignment, expr.mask)
+            case Gather():
+                if expr.pointer.dtype is not DType.POINTER:
+                    yield f"[4] memory at {expr.pointer.dtype.value}"
+                if expr.offsets.dtype is not DType.INDEX:
+                    yield f"[3] offsets are index, given {expr.offsets.dtype.value}"
+            case ActiveLanes():
+                if expr.count.dtype is not DType.INDEX:
+                    yield f"[3] a count is index, given {expr.count.dtype.value}"
+            case Dot():
+                factors = (expr.a.dtype, expr.b.dtype)
+                if expr.dtype is not DType.I32 or any(t not in (DType.I8, DType.U8) for t in factors):
+                    yield f"[15] dot of {', '.join(e.type_text for e in children(expr))}"
+            case Reduce():
+                if expr.operation not in REDUCTIONS or not expr.dtype.is_integer or expr.dtype is DType.INDEX:
+                    yield f"[15] reduce_{expr.operation} of {expr.dtype.value}"
             case Call():
                 yield from self.call(expr)
+
+    def lanes(self, expr: Expr) -> Iterator[str]:
+        """Violations of 14 by a node, whose operands are checked already."""
+        if not 1 <= expr.lanes <= MAXIMUM_LANES or (expr.lanes > 1 and expr.dtype is DType.POINTER):
+            yield f"[14] there is no {expr.type_text}"
+        found = {child.lanes for child in children(expr)}
+        match expr:
+            case Load() | Address() | ActiveLanes() | Splat():
+                is_right = found <= {1}
+            case Read():
+                is_right = expr.pointer.lanes == 1
+            case Gather():
+                is_right = expr.pointer.lanes == 1 and expr.lanes > 1 and _is_mask(expr.mask, expr.lanes)
+            case Reduce():
+                is_right = expr.a.lanes > 1
+            case Dot():
+                is_right = expr.a.lanes == expr.b.lanes and expr.a.lanes % expr.lanes == 0 and expr.a.lanes > 1
+            case _:
+                is_right = len(found) <= 1
+        if not is_right:
+            types = ", ".join(child.type_text for child in children(expr))
+            yield f"[14] {type(expr).__name__.lower()} of {types}"
 
     def constant(self, expr: Constant) -> Iterator[str]:
         dtype = expr.dtype
@@ -364,7 +416,10 @@ class _Verifier:
                 if bounds.high < 0 or bounds.low >= size:
                     yield f"[6] index {value_text(index)} of axis {axis} of {buffer} is outside 0..{size}"
 
-    def access(self, pointer: Expr, offset: int, dtype: DType, alignment: int) -> Iterator[str]:
+    def access(self, pointer: Expr, offset: int, value: Expr, alignment: int, mask: Expr | None) -> Iterator[str]:
+        dtype = value.dtype
+        if not _is_mask(mask, value.lanes):
+            yield f"[14] a mask of {value.type_text} is {mask.type_text if mask is not None else ''}"
         if pointer.dtype is not DType.POINTER:
             yield f"[4] memory at {pointer.dtype.value}"
             return
@@ -379,16 +434,17 @@ class _Verifier:
             if parameter is not None and _is_power_of_two(parameter.alignment) and parameter.alignment < alignment:
                 yield f"[9] {buffer} is aligned to {parameter.alignment}, accessed with {alignment}"
         if isinstance(pointer, Address) and isinstance(pointer.offset, Constant) and not self.is_dead:
-            yield from self.known_access(pointer.buffer, int(pointer.offset.value) + offset, dtype, alignment)
+            size = dtype.size_bytes * (value.lanes if mask is None else 1)
+            yield from self.known_access(pointer.buffer, int(pointer.offset.value) + offset, size, alignment)
 
-    def known_access(self, buffer: str, address: int, dtype: DType, alignment: int) -> Iterator[str]:
+    def known_access(self, buffer: str, address: int, accessed: int, alignment: int) -> Iterator[str]:
         if address % alignment:
             yield f"[9] address {address} of {buffer} is not a multiple of {alignment}"
         parameter = self.parameters.get(buffer)
         if parameter is not None and parameter.dtype not in (DType.INDEX, DType.POINTER):
             size = math.prod(parameter.shape) * parameter.dtype.size_bytes
-            if not 0 <= address <= size - dtype.size_bytes:
-                yield f"[9] bytes {address}..{address + dtype.size_bytes} are outside {buffer} of {size} bytes"
+            if not 0 <= address <= size - accessed:
+                yield f"[9] bytes {address}..{address + accessed} are outside {buffer} of {size} bytes"
 
     def call(self, expr: Call) -> Iterator[str]:
         intrinsic = expr.intrinsic
@@ -411,7 +467,7 @@ def intrinsic_problems(intrinsic: Intrinsic) -> Iterator[str]:
         while stack:
             node = stack.pop()
             stack += children(node)
-            if isinstance(node, Load | Read | Address):
+            if isinstance(node, Load | Read | Gather | Address):
                 yield f"[11] the meaning of {intrinsic.name} touches memory"
             if isinstance(node, Variable) and names.get(node.name) is not node.dtype:
                 yield f"[11] the meaning of {intrinsic.name} reads {node.name}"
@@ -424,6 +480,11 @@ def intrinsic_problems(intrinsic: Intrinsic) -> Iterator[str]:
 
 def _is_power_of_two(number: int) -> bool:
     return number > 0 and number & (number - 1) == 0
+
+
+def _is_mask(mask: Expr | None, lanes: int) -> bool:
+    """Whether an access of so many lanes may have the mask; one of scalars has none."""
+    return mask is None or (mask.dtype is DType.BOOL and mask.lanes == lanes and lanes > 1)
 
 
 def _is_countable(dtype: DType) -> bool:

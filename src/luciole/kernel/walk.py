@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from luciole.kernel.core import (
     Address,
@@ -22,6 +23,7 @@ from luciole.kernel.core import (
     Read,
     Repeat,
     Select,
+    Splat,
     Stmt,
     Store,
     Unary,
@@ -31,6 +33,7 @@ from luciole.kernel.core import (
     compare,
     select,
 )
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -38,7 +41,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Binary() | Compare():
             return (expr.a, expr.b)
-        case Unary() | Cast() | Bitcast():
+        case Unary() | Cast() | Bitcast() | Splat() | Reduce():
             return (expr.a,)
         case Select():
             return (expr.condition, expr.a, expr.b)
@@ -47,9 +50,15 @@ def children(expr: Expr) -> tuple[Expr, ...]:
         case Address():
             return (expr.offset,)
         case Read():
-            return (expr.pointer,)
+            return (expr.pointer,) if expr.mask is None else (expr.pointer, expr.mask)
         case Call():
             return expr.arguments
+        case ActiveLanes():
+            return (expr.count,)
+        case Gather():
+            return (expr.pointer, expr.offsets, *(() if expr.mask is None else (expr.mask,)))
+        case Dot():
+            return (expr.accumulator, expr.a, expr.b)
     return ()
 
 
@@ -73,9 +82,19 @@ def with_children(expr: Expr, new: tuple[Expr, ...]) -> Expr:
         case Address():
             return Address(expr.buffer, new[0])
         case Read():
-            return Read(new[0], expr.offset, expr.dtype, expr.alignment)
+            return replace(expr, pointer=new[0], mask=new[1] if len(new) > 1 else None)
         case Call():
             return Call(expr.intrinsic, new)
+        case Splat():
+            return Splat(new[0], expr.lanes)
+        case Reduce():
+            return Reduce(expr.operation, new[0])
+        case ActiveLanes():
+            return ActiveLanes(new[0], expr.lanes)
+        case Gather():
+            return Gather(new[0], new[1], expr.dtype, new[2] if len(new) > 2 else None)
+        case Dot():
+            return Dot(*new)
     return expr
 
 
@@ -100,7 +119,7 @@ def expressions(stmt: Stmt) -> tuple[Expr, ...]:
         case Store():
             return (*stmt.indices, stmt.value)
         case Write():
-            return (stmt.pointer, stmt.value)
+            return (stmt.pointer, stmt.value, *(() if stmt.mask is None else (stmt.mask,)))
         case For():
             return (stmt.begin, stmt.end)
         case Repeat() | If():
@@ -166,10 +185,11 @@ def map_body_expressions(body: Body, function: Callable[[Expr], Expr | None]) ->
             case Store():
                 return Store(stmt.buffer, tuple(map(change, stmt.indices)), change(stmt.value))
             case Write():
-                return Write(change(stmt.pointer), stmt.offset, change(stmt.value), stmt.alignment)
+                mask = None if stmt.mask is None else change(stmt.mask)
+                return replace(stmt, pointer=change(stmt.pointer), value=change(stmt.value), mask=mask)
             case For():
                 inner = map_body_expressions(stmt.body, function)
-                return For(stmt.variable, change(stmt.begin), change(stmt.end), stmt.step, inner)
+                return replace(stmt, begin=change(stmt.begin), end=change(stmt.end), body=inner)
             case Repeat():
                 return Repeat(map_body_expressions(stmt.body, function), change(stmt.condition))
             case If():

@@ -27,7 +27,9 @@ from luciole.kernel.transform import (
     substitute,
     unroll,
 )
+from luciole.kernel.vectorize import vectorize
 from luciole.kernel.verify import verify_kernel
+from luciole.targets.mve.unit import MVE
 from support.cases import find_cases, run_case
 from support.random_kernels import assert_same_outputs
 
@@ -89,6 +91,7 @@ COMMANDS = {
     "split_at_and_prune": transform(lambda kernel, words: prune(split_at(kernel, words[0], *points(words[1:])))),
     "substitute": transform(lambda kernel, words: substitute(kernel, words[0])),
     "unroll": transform(lambda kernel, words: unroll(kernel, words[0], *map(int, words[1:]))),
+    "vectorize": transform(lambda kernel, words: vectorize(kernel, MVE)),
     "verify": verify,
 }
 

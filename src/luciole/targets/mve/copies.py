@@ -17,7 +17,7 @@ def fill(k: LoopBuilder, target: Expr, value: int, count: Operand) -> None:
     if not isinstance(count, Expr) and count <= 0:
         return
     place = k.define("place", target)
-    with k.loop("i", count) as i:
+    with k.loop("i", count, is_vector=True) as i:
         k.write(place + i, 0, value, DType.I8)
 
 
@@ -25,7 +25,7 @@ def copy(k: LoopBuilder, target: Expr, source: Expr, count: Operand) -> None:
     """`count` bytes from one place to another."""
     read, place = k.define("read", source), k.define("place", target)
     if isinstance(count, Expr) or count >= SMALL_COPY:
-        with k.loop("i", count) as i:
+        with k.loop("i", count, is_vector=True) as i:
             k.write(place + i, 0, k.read(read + i, 0, DType.I8), DType.I8)
         return
     size = int(count)

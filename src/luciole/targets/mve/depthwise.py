@@ -221,7 +221,7 @@ def _block(b: _Block, channels: int) -> None:
     """Up to four channels; moves the pointers behind them."""
     k, stride = b.k, b.plan.strides[1]
     rows, columns = b.plan.kernel
-    with k.loop("lane", channels) as lane:
+    with k.loop("lane", channels, is_vector=True) as lane:
         totals: list[Expr] = [k.read(b.parameters + lane * 4, 0, DType.I32)] * b.pixels
         for i in range(rows):
             inputs: dict[int, Expr] = {}

@@ -72,7 +72,7 @@ def _block(
     inputs = k.define("inputs", source)
 
     def add(lanes: int) -> None:
-        with k.loop("lane", lanes) as lane:
+        with k.loop("lane", lanes, is_vector=True) as lane:
             x = k.define("x", k.read(inputs + lane, 0, DType.I8))
             for j, total in enumerate(totals):
                 total += x.cast(DType.I32) * k.read(weights + lane, VECTOR * j, DType.I8).cast(DType.I32)
@@ -91,7 +91,7 @@ def _block(
     scratch = v.workspace.address()
     for j, total in enumerate(totals):
         k.write(scratch, 4 * j, total)
-    with k.loop("channel", channels) as lane:
+    with k.loop("channel", channels, is_vector=True) as lane:
         total_read = k.read(scratch + lane * 4, 0, DType.I32)
         k.write(out + lane, 0, requantized(k, sums, total_read, parameters, lane), DType.I8)
     parameters.set(parameters + BLOCK_BYTES)

@@ -45,5 +45,5 @@ class ElementwiseVectors(KernelRecipe):
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, BinaryOperator)
-        with k.loop("i", op.result_types()[0].elements) as i:
+        with k.loop("i", op.result_types()[0].elements, is_vector=True) as i:
             v.y[i] = op.element(v, v.a[i], v.b[i])

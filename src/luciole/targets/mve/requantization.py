@@ -12,7 +12,7 @@ from luciole.ir.arithmetic import multiplier_arrays
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import IntrinsicBuilder, LoopBuilder, define_intrinsic
 from luciole.kernel.core import Expr, clamp
-from luciole.kernel.intrinsics import high_multiply, rounding_shift_right
+from luciole.kernel.intrinsics import high_multiply, shift_rounded
 from luciole.ops.common import SHORT_ACCUMULATOR_LIMIT
 from luciole.ops.weighted import WeightedSum
 
@@ -29,14 +29,18 @@ SHIFT_LIMIT = 31
 def requantize_by_negated_shift(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, negated_shift: Expr) -> Expr:
     """accumulator * multiplier * 2**(negated_shift - 31) with double rounding, for -31 <= negated_shift <= 0 and
     |accumulator| < 2**30.
+
+    One less for negative products rounds their halves away from zero; there is nothing to round without a shift.
     """
-    return rounding_shift_right(high_multiply(accumulator, multiplier), -negated_shift)
+    high = k.let("high", high_multiply(accumulator, multiplier))
+    return shift_rounded(high + ((high & negated_shift) >> 31), negated_shift)
 
 
 @define_intrinsic("requantize_by_negated_right", I32, accumulator=I32, multiplier=I32, negated_right=I32)
 def requantize_by_negated_right(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, negated_right: Expr) -> Expr:
     """As `requantize_by_negated_shift` for -31 <= negated_right <= -1, which takes an instruction less."""
-    return rounding_shift_right(high_multiply(accumulator, multiplier), -negated_right)
+    high = k.let("high", high_multiply(accumulator, multiplier))
+    return shift_rounded(high + (high >> 31), negated_right)
 
 
 def requantization_problem(sums: WeightedSum) -> str:

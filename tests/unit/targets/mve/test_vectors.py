@@ -21,7 +21,7 @@ from luciole.targets.mve.conv import WORKSPACE_LIMIT, ConvVectors, FullyConnecte
 from luciole.targets.mve.depthwise import DepthwiseVectors
 from luciole.targets.mve.elementwise import ElementwiseVectors
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted
-from unit.targets.mve.emulated import measure_vectors
+from unit.targets.mve.emulated import CORE, measure_vectors
 
 RECIPES: dict[type[Operator], KernelRecipe] = {
     Conv2d: ConvVectors(),
@@ -140,12 +140,14 @@ class Draw:
         return [kind() for kind in kinds for _ in range(count)]
 
 
-def test_random_layers_in_the_interpreter() -> None:
-    check_interpreted(Draw(1, 5).each(3))
+@pytest.mark.parametrize("target", ["x86-64", CORE])
+def test_random_layers_in_the_interpreter(target: str) -> None:
+    check_interpreted(Draw(1, 5).each(3), target)
 
 
-def test_random_layers_as_c(tmp_path: Path) -> None:
-    check_as_c(Draw(2, 9).each(12), tmp_path)
+@pytest.mark.parametrize("target", ["x86-64", CORE])
+def test_random_layers_as_c(target: str, tmp_path: Path) -> None:
+    check_as_c(Draw(2, 9).each(12), tmp_path, target)
 
 
 @pytest.mark.qemu

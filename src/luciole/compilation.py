@@ -89,7 +89,12 @@ class Compilation:
         # Glow's interface keeps inputs in a memory of their own, which nothing else may use.
         keep_input = options.keep_input or options.bundle_api == "glow"
         self.lowering = LoweringOptions(
-            options.use_recipes, keep_input, options.keep_output, allows_overlap=options.optimize == "ram"
+            options.use_recipes,
+            keep_input,
+            options.keep_output,
+            allows_overlap=options.optimize == "ram",
+            # Nor can a tensor lie in one of another memory.
+            places_parts=options.bundle_api != "glow",
         )
         self.passes = PassContext(developer, sys.stderr.write)
         self.reference: Graph | None = None
@@ -229,7 +234,7 @@ def _largest_layers(report: Report) -> str:
 
 def peak_note(program: Program) -> str:
     """The largest buffers alive at the instruction where most bytes are."""
-    buffers = program.in_region(ARENA)
+    buffers = program.roots(ARENA)
     steps = range(-1, len(program.instructions) + 1)
     alive = {s: [b for b in buffers if b.first <= s <= b.last] for s in steps}
     peak = max(steps, key=lambda s: sum(b.size_bytes for b in alive[s]))

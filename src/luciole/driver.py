@@ -20,6 +20,7 @@ from luciole.lower.choice import Chosen, choose_recipes
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators
 from luciole.lower.overlap import lower_small
+from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
 from luciole.options import Options
@@ -134,7 +135,13 @@ def optimize(graph: Graph, passes: PassContext, *, keep_all_channels: bool = Fal
 def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Program:
     """The program in the order of execution that needs the least memory."""
     order_operators(graph, keep_input=options.keep_input, keep_output=options.keep_output)
-    return lower_small(graph, target, options) if options.allows_overlap else lower(graph, target, options)
+    return lower_without_copies(graph, target, options)
+
+
+def lower_without_copies(graph: Graph, target: Target, options: LoweringOptions) -> Program:
+    """The program of an ordered graph; tensors that others are made of lie in these, where that is possible."""
+    program = lower_small(graph, target, options) if options.allows_overlap else lower(graph, target, options)
+    return place_parts(program) if options.places_parts else program
 
 
 def plan_within(program: Program, target: Target, options: LoweringOptions, max_bytes: int | None) -> Program:
@@ -144,5 +151,5 @@ def plan_within(program: Program, target: Target, options: LoweringOptions, max_
     planned = plan_memory(program)
     if max_bytes is None or planned.arena.size_bytes <= max_bytes or options.allows_overlap:
         return planned
-    smaller = plan_memory(lower_small(program.graph, target, replace(options, allows_overlap=True)))
+    smaller = plan_memory(lower_without_copies(program.graph, target, replace(options, allows_overlap=True)))
     return min((planned, smaller), key=lambda p: p.arena.size_bytes)

@@ -17,6 +17,7 @@ from luciole.ir.target import find_target
 from luciole.ir.types import Array
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators, order_problem, peak_bytes
+from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE
@@ -34,6 +35,7 @@ OPTIONS = st.builds(
     keep_input=st.booleans(),
     keep_output=st.booleans(),
     allows_overlap=st.booleans(),
+    places_parts=st.booleans(),
 )
 TARGETS = st.sampled_from(["cortex-m4", "cortex-m0plus", "native"])
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -66,6 +68,9 @@ def planned(graph: Graph, target: str, options: LoweringOptions) -> Program:
     note(print_graph(graph))
     program = lower(graph, find_target(target), options)
     verify_program(program)
+    if options.places_parts:
+        program = place_parts(program)
+        verify_program(program)
     result = plan_memory(program)
     verify_program(result)
     return result
@@ -97,7 +102,7 @@ def test_programs_print_and_read_back(graph: Graph, options: LoweringOptions) ->
 @QUICK
 @given(graphs(), st.booleans())
 def test_another_order_never_needs_more_and_gives_the_same(graph: Graph, keep_input: bool) -> None:
-    options = LoweringOptions(keep_input=keep_input)
+    options = LoweringOptions(keep_input=keep_input, places_parts=False)
     inputs = random_inputs(graph, 2)
     expected = run_graph(graph, inputs)
     before = planned(graph, "cortex-m4", options)

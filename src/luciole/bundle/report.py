@@ -91,7 +91,7 @@ def _memory(program: Program, interface: Interface, facts: ObjectFacts | None) -
 
 def _buffers(program: Program) -> tuple[BufferReport, ...]:
     found = []
-    for buffer in program.in_region(ARENA):
+    for buffer in program.roots(ARENA):
         assert buffer.offset is not None
         found.append(
             BufferReport(

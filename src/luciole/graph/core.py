@@ -223,6 +223,10 @@ class Operator:
         """Whether the result is the operand's bytes under another shape, so that no code is needed."""
         return False
 
+    def parts(self) -> tuple[Part, ...]:
+        """Which bytes of one tensor another is, if the operator only puts one into the other; the result is `y`."""
+        return ()
+
     def gradient(self, g: Any, *results: Value) -> tuple[Value | None, ...]:
         """The place for gradients: one value an operand, from those of the results; no operator has one yet."""
         raise CompileError.of("no-gradient", f"{self.kind} has no gradient", self.location)
@@ -242,6 +246,15 @@ class Operator:
     def __repr__(self) -> str:
         attributes = "".join(f", {k}={v!r}" for k, v in self.attributes().items())
         return f"{self.kind}({', '.join('%' + v.name for v in self.operands)}{attributes})"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensor `part` is the bytes of tensor `whole` from `offset_bytes`; names as in `named_operands`, or `y`."""
+
+    whole: str
+    part: str
+    offset_bytes: int
 
 
 class Views:

@@ -36,13 +36,15 @@ WEIGHTS_ALIGNMENT = 16
 @dataclass(frozen=True)
 class LoweringOptions:
     """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite, results
-    that may overlap inputs; and the recipes that were chosen for some operators, the others take the usual one.
+    that may overlap inputs, tensors that may lie in others instead of being copied; and the recipes that were chosen
+    for some operators, the others take the usual one.
     """
 
     use_recipes: bool = True
     keep_input: bool = False
     keep_output: bool = False
     allows_overlap: bool = False
+    places_parts: bool = True
     chosen: Mapping[Operator, KernelRecipe] = field(default_factory=dict, compare=False)
 
 

@@ -25,7 +25,7 @@ def lower_small(graph: Graph, target: Target, options: LoweringOptions) -> Progr
 
 def needed_bytes(program: Program) -> list[int]:
     """The bytes that the tensors alive in each instruction need at least, overlaps considered."""
-    tensors = [b for b in program.in_region(ARENA) if b.kind != "workspace"]
+    tensors = [b for b in program.roots(ARENA) if b.kind != "workspace"]
     return [
         sum(b.size_bytes for b in tensors if b.first <= step <= b.last) - _shared_bytes(program, instruction)
         for step, instruction in enumerate(program.instructions)

@@ -24,7 +24,7 @@ def plan_memory(program: Program) -> Program:
     constants = program.in_region(WEIGHTS)
     offsets, end = _pack(constants)
     weights = replace(program.weights, size_bytes=end, lower_bound_bytes=end, is_optimal=True, method="packed")
-    buffers = program.in_region(ARENA)
+    buffers = program.roots(ARENA)
     problem = placement_problem(buffers, program.overlaps())
     placement = solve(problem, NORMAL)
     if problems := check(problem, placement.offsets):
@@ -59,8 +59,8 @@ def placement_problem(buffers: tuple[Buffer, ...], overlaps: tuple[tuple[str, Ov
 
 def activation_sizes(program: Program) -> ActivationSizes:
     """The arena split as reports state it: the peak that tensors alone would need, and the rest, which is workspace."""
-    tensors = tuple(b for b in program.in_region(ARENA) if b.kind != "workspace")
-    if len(tensors) == len(program.in_region(ARENA)):
+    tensors = tuple(b for b in program.roots(ARENA) if b.kind != "workspace")
+    if len(tensors) == len(program.roots(ARENA)):
         return ActivationSizes(program.arena.size_bytes, 0)
     alone = solve(placement_problem(tensors, program.overlaps()), NORMAL).size_bytes
     return ActivationSizes(alone, program.arena.size_bytes - alone)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, RowAccess, Value, Views, operator
+from luciole.graph.core import Operator, Part, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, Shape, TensorType
@@ -62,6 +62,16 @@ class Concat(Operator):
                 with k.loop("i", view.shape[1]) as i:
                     v.y[row, i + begin] = view[row, i]
                 begin += view.shape[1]
+
+    def parts(self) -> tuple[Part, ...]:
+        """The operands one after the other, where the axis is the first that counts."""
+        if math.prod(self.xs[0].type.shape[: self.axis]) != 1:
+            return ()
+        offset, found = 0, []
+        for name, x in self.named_operands():
+            found.append(Part("y", name, offset))
+            offset += x.type.size_bytes
+        return tuple(found)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, Value, Views, operator
+from luciole.graph.core import Operator, Part, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, TensorType
@@ -51,6 +52,17 @@ class Slice(Operator):
         with k.nest("i", *v.y.shape) as indices:
             source = (i * step + begin for i, begin, step in zip(indices, self.begin, self.steps, strict=True))
             v.y[tuple(indices)] = v.x[tuple(source)]
+
+    def parts(self) -> tuple[Part, ...]:
+        """The elements from the first on, where no element that is left out stands between two that are kept."""
+        x = self.x.type
+        cut = [axis for axis, size in enumerate(self.size) if size > 1]
+        outer = cut[0] if cut else x.rank
+        is_whole = all(size == x.shape[axis] for axis, size in enumerate(self.size) if axis > outer)
+        if not is_whole or any(step != 1 for axis, step in enumerate(self.steps) if self.size[axis] > 1):
+            return ()
+        first = sum(begin * math.prod(x.shape[axis + 1 :]) for axis, begin in enumerate(self.begin))
+        return (Part("x", "y", first * x.dtype.size_bytes),)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:

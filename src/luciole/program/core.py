@@ -45,7 +45,8 @@ class Region:
 class Buffer:
     """Bytes in a region that hold tensors, for `first`..`last`, the steps from the first write to the last read.
 
-    A tensor that is only another shape of one buffer, or that is computed in its place, shares it.
+    A tensor that is only another shape of one buffer, or that is computed in its place, shares it. A buffer that is
+    part of another (`whole`) lies in it, `whole_offset` bytes from its beginning.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Buffer:
     last: int = 0
     offset: int | None = None
     data: Array | None = field(default=None, compare=False)
+    whole: str = ""
+    whole_offset: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -247,6 +250,18 @@ class Program:
         """The buffers of a region, in order."""
         return tuple(b for b in self.buffers.values() if b.region == region)
 
+    def roots(self, region: str) -> tuple[Buffer, ...]:
+        """The buffers of a region that are part of no other, in order: those that need a place."""
+        return tuple(b for b in self.in_region(region) if not b.whole)
+
+    def place_in_root(self, name: str) -> tuple[str, int]:
+        """The buffer that a buffer is at last part of (itself, if of none), and how many bytes behind its beginning."""
+        buffer, offset = self.buffers[name], 0
+        while buffer.whole:
+            offset += buffer.whole_offset
+            buffer = self.buffers[buffer.whole]
+        return buffer.name, offset
+
     def inputs(self) -> tuple[tuple[str, Value, Buffer], ...]:
         """Name, value and buffer of each model input."""
         return tuple((v.name, v, self.buffer_of(v)) for v in self.graph.inputs)
@@ -266,8 +281,12 @@ class Program:
         return bytes(blob)
 
     def placed(self, offsets: dict[str, int], regions: tuple[Region, ...]) -> Program:
-        """The same program with buffers at these offsets."""
-        buffers = {n: replace(b, offset=offsets[n]) if n in offsets else b for n, b in self.buffers.items()}
+        """The same program with buffers at these offsets, and parts of these in them."""
+        buffers = dict(self.buffers)
+        for name, buffer in self.buffers.items():
+            root, offset = self.place_in_root(name)
+            if root in offsets:
+                buffers[name] = replace(buffer, offset=offsets[root] + offset)
         return replace(self, buffers=buffers, regions=regions)
 
 
@@ -280,3 +299,16 @@ def row_places(program: Program, instruction: Instruction, run: Run) -> dict[str
         if operand.kind != "workspace" and buffer.kind != "const":
             places[operand.parameter] = next(slots) * buffer.row_bytes
     return places
+
+
+def lies_in_place(program: Program, op: Operator) -> bool:
+    """Whether an operator that only puts one tensor into another has nothing to do, since the one lies there."""
+    parts = op.parts()
+    if not parts:
+        return False
+    named = {**dict(op.named_operands()), "y": program.graph.result(op)}
+    for part in parts:
+        inner, outer = (program.buffers.get(program.bindings.get(named[n], "")) for n in (part.part, part.whole))
+        if inner is None or outer is None or (inner.whole, inner.whole_offset) != (outer.name, part.offset_bytes):
+            return False
+    return True

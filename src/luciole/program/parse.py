@@ -142,12 +142,29 @@ class _ProgramParser(GraphParser):
             first = self.bounded("the first step", -1)
             self.expect("to")
             last = self.bounded("the last step", -1)
+        whole, whole_offset = self.whole() if self.accept("part") else ("", 0)
         if self.accept("holds"):
             self.hold(name)
         data = self.data(name, type) if self.accept("=") else None
         self.buffers[name] = Buffer(
-            name, kind, region, type.dtype, type.shape, alignment, first, last, place, _read_only(data)
+            name,
+            kind,
+            region,
+            type.dtype,
+            type.shape,
+            alignment,
+            first,
+            last,
+            place,
+            _read_only(data),
+            whole,
+            whole_offset,
         )
+
+    def whole(self) -> tuple[str, int]:
+        """What stands behind `part`: a buffer, and from which of its bytes on."""
+        self.expect("of")
+        return self.value_name(), self.size("from")
 
     def hold(self, buffer: str) -> None:
         """The values that are bound to a buffer."""

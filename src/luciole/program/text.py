@@ -19,6 +19,7 @@ A program file is the graph that the program computes, then the program, then it
 
 - Names, types and contents stand as in the text of graphs. A buffer without `at` has no place yet, and a region
   without `size` is not planned. Steps of `live` are those of `luciole.program.core`.
+- `part of %y from 64` says that the buffer lies in %y, from its byte 64.
 - `holds` names the values of the graph that are bound to the buffer. An instruction names its kernel, a buffer for each
   of the kernel's parameters in order, then numbers for the kernel's scalars (`begin=0`), then the results of the
   operator it computes, and `by` its recipe unless that is the generic one. `over %x below 64` says that the result may
@@ -108,6 +109,8 @@ def _buffer(buffer: Buffer, values: list[Value], arrays: dict[str, Array]) -> st
     text += f" align {buffer.alignment}"
     if buffer.kind != "const" or (buffer.first, buffer.last) != (0, 0):
         text += f" live {buffer.first} to {buffer.last}"
+    if buffer.whole:
+        text += f" part of {value_text(buffer.whole)} from {buffer.whole_offset}"
     if values:
         text += f" holds {', '.join(value_text(value.name) for value in values)}"
     return text + (f" = {array_text(buffer.data, arrays)}" if buffer.data is not None else "")

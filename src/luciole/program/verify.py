@@ -8,19 +8,21 @@
 5. An instruction's operands are the kernel's parameters in order: name, kind, element type, bytes, alignment; it gives
    an i32 for each scalar.
 6. Every operator of the graph that needs code has one instruction, in an order in which values are made before they are
-   used, and no instruction computes anything else.
+   used, and no instruction computes anything else. An operator that only puts one tensor into another needs no code
+   where the buffers of its parts lie in the other's as it says.
 7. A value is bound to a buffer of its element type and size that exists. Inputs, outputs and the results of operators
    are bound; inputs each to one of kind `input`; outputs to one of kind `input`, `output` or `const`.
 8. An instruction reads constants and the buffers of its operator's operands, and writes the buffers of its results,
    each once. It writes no constant. What it both reads and writes is one operand of kind `inout`.
-9. What an instruction reads, and what the caller reads at the end, is the value that was last written there.
+9. What an instruction reads, and what the caller reads at the end, is the value that was last written there; who writes
+   a buffer writes the parts and the wholes that share bytes with it.
 10. A life begins no earlier than step -1, ends no later than the step after the last instruction, and covers every step
     that touches the buffer: the caller's writing of inputs, instructions, the caller's reading of outputs.
 11. A workspace belongs to one instruction, and lives for that step.
 12. Either no buffer has a place, or every buffer has: aligned, inside its region; a region's bound is at most its size,
     and equal to it just when the plan is said to be optimal.
-13. No two buffers of a region share a byte while both live; constants always live. A result that overlaps an input by
-    leave of 14 is the exception.
+13. No two buffers of a region share a byte while both live; constants always live. Exceptions are a result that
+    overlaps an input by leave of 14, and parts by 17.
 14. An instruction that lets its one result overlap an input has a kernel that may, reads that input as one operand
     whose life ends there, and begins the life of the result; placed so that they share bytes, the result begins at
     least the stated distance below the input, or exactly at it where that is said. The same holds of a stream as a
@@ -29,6 +31,8 @@
    what they go through; actions name instructions of the stream, buffers, and kernels that fit their rows.
 16. Following the schedule, every run reads the very rows of the values that its operator needs, and padding where it
    reads outside; results are made once, from the first row to the last; nothing is read or written outside a buffer.
+17. A buffer that is part of another lies in the arena, in bytes that the other has and at which it is aligned, lives
+    while the other lives, and has its place there. No instruction of a stream uses one of the two.
 
 For instructions of streams 5 and 7 to 11 hold with these differences: operands are rows of a buffer that may hold more
 of them, or fewer than the value bound to it if it is a ring; 16 takes the place of 9; buffers live for the whole
@@ -43,7 +47,19 @@ from luciole.errors import InternalError
 from luciole.graph.core import Operator, Value
 from luciole.ir.types import DType
 from luciole.kernel.core import Kernel
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Copy, Instruction, Operand, Program, Region, Stream
+from luciole.program.core import (
+    ARENA,
+    WEIGHTS,
+    Buffer,
+    Copy,
+    Instruction,
+    Operand,
+    Program,
+    Region,
+    Stream,
+    lies_in_place,
+)
+from luciole.program.verify_parts import byte_sharers, is_within, part_problems
 from luciole.program.verify_streams import stream_problems
 
 Problems = Iterator[tuple[int, str]]
@@ -87,6 +103,7 @@ def _basic_problems(program: Program) -> Problems:
     yield from _contents(program)
     yield from _lives(program)
     yield from _workspaces(program)
+    yield from part_problems(program)
     for step, instruction in enumerate(program.instructions):
         yield from _overlap(program, step, instruction)
 
@@ -212,23 +229,27 @@ def _operators(program: Program) -> Problems:
             yield 6, f"instructions {computed[op]} and {step} both compute {op}"
         computed.setdefault(op, step)
     for op in program.graph.operators:
-        if op.is_view:
+        if op.is_view or (op not in computed and lies_in_place(program, op)):
             continue
         if op not in computed:
             yield 6, f"no instruction computes {op}"
             continue
         for value in op.operands:
-            maker = _maker(value)
-            if maker is not None and computed.get(maker, -1) >= computed[op]:
-                yield 6, f"instruction {computed[op]} reads {value!r}, which instruction {computed[maker]} makes"
+            for maker in _makers(program, value):
+                if computed.get(maker, -1) >= computed[op]:
+                    yield 6, f"instruction {computed[op]} reads {value!r}, which instruction {computed[maker]} makes"
 
 
-def _maker(value: Value) -> Operator | None:
-    """The operator whose code makes a value, through views."""
+def _makers(program: Program, value: Value) -> Iterator[Operator]:
+    """The operators whose code makes a value, through views and parts."""
     op = value.producer
-    while op is not None and op.is_view:
-        op = op.operands[0].producer
-    return op
+    if op is None:
+        return
+    if op.is_view or lies_in_place(program, op):
+        for operand in op.operands:
+            yield from _makers(program, operand)
+    else:
+        yield op
 
 
 # Bindings and contents
@@ -278,13 +299,23 @@ def _contents(program: Program) -> Problems:
     for op in graph.operators:
         if op.is_view:
             views.setdefault(op.operands[0], []).extend(graph.results(op))
+    placed = [op for op in graph.operators if not op.is_view and lies_in_place(program, op)]
+    families = byte_sharers(program)
     holds: dict[str, set[Value]] = {}
 
     def write(value: Value) -> None:
-        """The buffer of `value` now holds it and those of its views that share the buffer."""
+        """The buffer of `value` now holds it, and what shares bytes with that buffer holds nothing else."""
         name = bindings.get(value)
         if name is None:
             return
+        for other in families.get(name, ()):
+            holds.pop(other, None)
+        settle(value, name)
+
+    def settle(value: Value, name: str) -> None:
+        """A buffer holds a value, those of its views that share the buffer, and what lies in place in these or around
+        them.
+        """
         pending, found = [value], {value}
         while pending:
             for view in views.get(pending.pop(), []):
@@ -292,6 +323,10 @@ def _contents(program: Program) -> Problems:
                     found.add(view)
                     pending.append(view)
         holds[name] = found
+        for op in placed:
+            result = graph.result(op)
+            if not found.isdisjoint(op.operands) and not any(map(is_lost, op.operands)):
+                settle(result, bindings[result])
 
     def is_lost(value: Value) -> bool:
         buffer = _buffer_of(program, value)
@@ -446,7 +481,7 @@ def _overlaps(program: Program, region: Region) -> Problems:
                 for a, b in ((buffer, other), (other, buffer))
             ):
                 continue
-            if in_time or region.kind == "const":
+            if (in_time or region.kind == "const") and not is_within(program, buffer, other):
                 yield 13, f"buffers {other.name} and {buffer.name} overlap in {region.name}"
         open_buffers.append(buffer)
 

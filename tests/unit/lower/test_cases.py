@@ -1,8 +1,9 @@
 """Lowering, order and planning on small graphs: `tests/golden/{lower,plan}/*.case`; each program also runs.
 
 Commands are `lower`, `plan`, and `order` (which plans after ordering); words are `target=NAME`, `keep_input`,
-`keep_output` and `recipes` (hand-scheduled kernels, which are off otherwise). What is compared is the program without
-its graph and kernels; the hashes in kernels' names are left out, since they change with every kernel.
+`keep_output`, `recipes` (hand-scheduled kernels, which are off otherwise) and `parts` (tensors that lie in others).
+What is compared is the program without its graph and kernels; the hashes in kernels' names are left out, since they
+change with every kernel.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from luciole.graph.verify import verify_graph
 from luciole.ir.target import find_target
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators
+from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
 from luciole.ops.catalog import load_operators
 from luciole.program.core import Program
@@ -40,11 +42,14 @@ def shown(program: Program) -> str:
 
 def lowered(words: list[str], graph: Graph) -> Program:
     target = next((word.removeprefix("target=") for word in words if word.startswith("target=")), "cortex-m4")
-    unknown = {word for word in words if "=" not in word} - {"keep_input", "keep_output", "recipes"}
+    unknown = {word for word in words if "=" not in word} - {"keep_input", "keep_output", "recipes", "parts"}
     assert not unknown
     options = LoweringOptions("recipes" in words, "keep_input" in words, "keep_output" in words)
     program = lower(graph, find_target(target), options)
     verify_program(program)
+    if "parts" in words:
+        program = place_parts(program)
+        verify_program(program)
     return program
 
 

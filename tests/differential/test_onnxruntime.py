@@ -10,11 +10,14 @@ import pytest
 pytest.importorskip("onnx", reason="the package onnx is missing")
 pytest.importorskip("onnxruntime", reason="the package onnxruntime is missing")
 
+import onnx
+
 import luciole
 from luciole.graph.core import Graph
 from luciole.ir.types import Array
 from luciole.ops.transpose import Transpose
 from support.onnx_models import MODELS, random_inputs, reference
+from support.onnx_networks import NETWORKS
 
 #: Relative to the largest magnitude of an output: sums are ordered differently.
 TOLERANCE = 1e-4
@@ -32,10 +35,22 @@ def inner_transposes(graph: Graph) -> list[Transpose]:
     return [op for op in found if op.x not in graph.inputs and not graph.is_output(graph.result(op))]
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: Networks that take seconds to compile.
+LARGE = ("resnet18", "mobilenet_v2", "squeezenet")
+NAMES = [f"small {name}" for name in MODELS] + [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in NETWORKS
+]
+
+
+def built(name: str) -> onnx.ModelProto:
+    """One of the small models or of the whole networks."""
+    return MODELS[name.removeprefix("small ")]() if name.startswith("small ") else NETWORKS[name]()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_results_are_those_of_onnxruntime(name: str, tmp_path: Path) -> None:
-    model = MODELS[name]()
-    path = tmp_path / f"{name}.onnx"
+    model = built(name)
+    path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
     sessions = [luciole.load(path), luciole.load(path, emit="c")]
     for seed in range(2):
@@ -48,10 +63,15 @@ def test_results_are_those_of_onnxruntime(name: str, tmp_path: Path) -> None:
             assert close(c[output], llvm[output], SAME), output
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "attention"])
+#: Attention and recurrent layers put the axes into another order for a reason.
+CONVOLUTIONAL = [f"small {name}" for name in MODELS if name != "attention"] + ["ds_cnn"]
+CONVOLUTIONAL_LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
+
+
+@pytest.mark.parametrize("name", [*CONVOLUTIONAL, *CONVOLUTIONAL_LARGE])
 def test_no_transpose_is_left_inside(name: str, tmp_path: Path) -> None:
-    path = tmp_path / f"{name}.onnx"
-    path.write_bytes(MODELS[name]().SerializeToString())
+    path = tmp_path / "net.onnx"
+    path.write_bytes(built(name).SerializeToString())
     graph = luciole.load(path, stage="graph").program.graph
     assert inner_transposes(graph) == []
     assert sum(isinstance(op, Transpose) for op in graph.operators) <= len(graph.inputs) + len(graph.outputs)

@@ -22,7 +22,18 @@ from luciole.targets.base import BoundKernel, build_kernel
 from support.random_kernels import equal_bits
 
 #: Operators whose float results are sums, so that the order of additions shows in the last bits.
-SUMMING = ("conv2d", "depthwise_conv2d", "fully_connected", "matmul", "average_pool2d", "mean", "softmax")
+SUMMING = (
+    "conv2d",
+    "depthwise_conv2d",
+    "fully_connected",
+    "matmul",
+    "average_pool2d",
+    "mean",
+    "softmax",
+    "rnn",
+    "gru",
+    "lstm",
+)
 
 
 @dataclass(frozen=True, eq=False)

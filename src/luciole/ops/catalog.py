@@ -31,6 +31,8 @@ MODULES = (
     "concat",
     "pad",
     "quantization",
+    "recurrent",
+    "recurrent_rules",
     "fused",
 )
 

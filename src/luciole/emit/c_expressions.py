@@ -174,6 +174,8 @@ class ExpressionPrinter:
             return self._infix(operation, expr.a, expr.b)
         if dtype is DType.BOOL:
             return self._logical(expr)
+        if operation == "min" and (saturated := _saturated_byte(expr)) is not None:
+            return self._function("saturate_8", self.value(saturated))
         if operation in ("min", "max"):
             return self._function(f"{operation}_{_word(dtype)}", self.value(expr.a), self.value(expr.b))
         if operation in _MODULAR or operation == "shift_left":
@@ -385,6 +387,16 @@ def _word(dtype: DType) -> str:
 def _wide(dtype: DType) -> int:
     """Width of the unsigned type in which wrapping arithmetic of a type is done."""
     return 64 if dtype.bits == 64 else 32
+
+
+def _saturated_byte(expr: Binary) -> Expr | None:
+    """What is moved into -128..127: v of min(max(v, -128), 127)."""
+    low = expr.a
+    if expr.dtype is not DType.I32 or expr.b != Constant(127, DType.I32):
+        return None
+    if not isinstance(low, Binary) or low.operation != "max" or low.b != Constant(-128, DType.I32):
+        return None
+    return low.a
 
 
 def _is_power_of_two(expr: Expr) -> bool:

@@ -153,6 +153,18 @@ LUCIOLE_INLINE float luciole_floor(float value)
 }
 """
 
+_SATURATE_BYTE = """\
+/* Moved into -128..127. */
+LUCIOLE_INLINE int32_t luciole_saturate_8(int32_t value)
+{
+#if defined(__GNUC__) && defined(__ARM_FEATURE_SAT) && !defined(LUCIOLE_PORTABLE)
+    return __builtin_arm_ssat(value, 8);
+#else
+    return value < -128 ? -128 : value > 127 ? 127 : value;
+#endif
+}
+"""
+
 _SQRT = """\
 /* The square root, correctly rounded. */
 static inline float luciole_sqrt(float value)
@@ -243,6 +255,7 @@ _HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "abs": (_ABS, ("float", "bits_of_f32", "f32_of_bits")),
     "round_even": (_ROUND_EVEN, ("float", "bits_of_f32", "f32_of_bits")),
     "floor": (_FLOOR, ("round_even",)),
+    "saturate_8": (_SATURATE_BYTE, ()),
     "sqrt": (_SQRT, ("float", "bits_of_f32", "f32_of_bits")),
 }
 

@@ -64,7 +64,7 @@ def requantize_tflite_right(k: IntrinsicBuilder, accumulator: Expr, multiplier: 
 @define_intrinsic("multiply_add_high", I32, a=I32, b=I32, addend=I32)
 def multiply_add_high(k: IntrinsicBuilder, a: Expr, b: Expr, addend: Expr) -> Expr:
     """addend + a * b / 2**32, rounded to nearest, halves up: one instruction (SMMLAR) on cores with DSP extension."""
-    total = k.let("total", a.cast(I64) * b.cast(I64) + ((addend.cast(I64) << 32) + (1 << 31)))
+    total = k.let("total", a.cast(I64) * b.cast(I64) + ((addend.cast(U32).cast(I64) << 32) | (1 << 31)))
     return (total >> 32).cast(I32)
 
 

@@ -247,8 +247,7 @@ static void kws_scale(
     for (int32_t row = 0; row < 2; row++) {
         for (int32_t i = 0, i_end = int_1; i < i_end; i++) {
             const int32_t wide = (int32_t)x[row * 8 + i] * 3;
-            y[row * 8 + i] = (int8_t)luciole_min_i32(luciole_max_i32((int32_t)((uint32_t)wide + (uint32_t)int_1), -128),
-                    127);
+            y[row * 8 + i] = (int8_t)luciole_saturate_8((int32_t)((uint32_t)wide + (uint32_t)int_1));
         }
     }
 }
@@ -313,7 +312,7 @@ def test_the_prelude_holds_only_what_is_used() -> None:
     assert "float" not in prelude_c([convolution()])
     text = prelude_c([convolution(), wrapping(), convolution()])
     assert text.count("luciole_test_high_product(int32_t") == 1
-    assert text.count("luciole_min_i32(int32_t") == 1
+    assert text.count("luciole_saturate_8(int32_t") == 1
     assert prelude_c([convolution(), floats()]) == prelude_c([convolution(), floats()])
 
 

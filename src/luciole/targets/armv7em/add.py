@@ -68,7 +68,7 @@ class _Sum(KernelRecipe):
     def constants(self, op: Operator) -> dict[str, Array]:
         found = self._found(op)
         operands = {name: value.data for name, value in op.named_operands() if value.data is not None}
-        numbers = [found.first, found.second, found.constant, found.center or 0]
+        numbers = [found.first, found.second, found.constant, found.center or 0, UPPER_BYTES]
         return operands | {"factors": np.array(numbers, np.int32)}
 
     def _found(self, op: Operator) -> Coefficients:
@@ -91,16 +91,19 @@ class _Sum(KernelRecipe):
         centered = 0 if self._found(op).center is None else 8
         each = 4 * 4 + 2 + 4 + centered + 5 / _unroll(words) + (12 if _range_of(op) != (-128, 127) else 0)
         instructions = int(words * each) + 12 * (op.result_types()[0].elements % GROUP) + 20
-        return Cost(instructions, int(1.3 * instructions), 60 + 90 * _unroll(words), 16, 0)
+        return Cost(instructions, int(1.3 * instructions), 60 + 90 * _unroll(words), 20, 0)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         coefficients = self._found(op)
         words, rest = divmod(op.result_types()[0].elements, GROUP)
         a, b, out = (k.define(n, view.address()) for n, view in (("a", v.a), ("b", v.b), ("out", v.y)))
-        names, factors = ("first", "second", "constant", "center"), k.define("factors", v.factors.address())
-        first, second, constant, center = (k.define(n, k.read(factors, 4 * i, DType.I32)) for i, n in enumerate(names))
+        names = ("first", "second", "constant", "center", "mask")
+        factors = k.define("factors", v.factors.address())
+        # The mask is read, so that compilers keep it in a register, where a shift on the way to it is free.
+        first, second, constant, center, mask = (
+            k.define(n, k.read(factors, 4 * i, DType.I32)) for i, n in enumerate(names)
+        )
         begin = constant if coefficients.center is None else center
-        mask = k.define("mask", UPPER_BYTES)
 
         def store(offset: int, total: Expr) -> None:
             if coefficients.center is not None:

@@ -22,7 +22,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
-from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtb16
+from luciole.targets.armv7em.intrinsics import smlad, sxtb16
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Pixels in one register tile.
@@ -312,9 +312,8 @@ def _widen_words(k: LoopBuilder, channels: int, offsets: Expr, scale: int, sourc
     def some(read: Expr, write: Expr) -> None:
         for i in range(unroll):
             word = k.define("word", k.read(read, 4 * i, DType.I32))
-            turned = rotated_by_8(word)
             k.write(write, 8 * i, hilo.widened_pair(word, offsets, scale), alignment=4)
-            k.write(write, 8 * i + 4, hilo.widened_pair(turned, offsets, scale), alignment=4)
+            k.write(write, 8 * i + 4, hilo.widened_pair(word, offsets, scale, odd=True), alignment=4)
 
     if unroll == channels // 4:
         some(source, target)

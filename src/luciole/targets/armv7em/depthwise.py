@@ -41,12 +41,12 @@ from luciole.targets.armv7em.intrinsics import (
     kept,
     packed_halves,
     packed_high_halves,
-    rotated_by_8,
     smlabb,
     smlabt,
     smlad,
     smlatb,
     sxtab16,
+    sxtab16_odd,
 )
 from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
 from luciole.targets.base import Cost, KernelRecipe, kernel
@@ -225,8 +225,8 @@ def _widen_pair(
     """Two neighbouring columns of four channels: a word in each plane."""
     left, right = (k.define(name, k.read(read, source + o, DType.I32)) for name, o in (("left", 0), ("right", step)))
     for odd in (0, 1):
-        a, b = (rotated_by_8(left), rotated_by_8(right)) if odd else (left, right)
-        first, second = k.define("first", sxtab16(offsets, a)), k.define("second", sxtab16(offsets, b))
+        add = sxtab16_odd if odd else sxtab16
+        first, second = k.define("first", add(offsets, left)), k.define("second", add(offsets, right))
         k.write(write, target + odd * plan.plane_bytes, packed_halves(first, second))
         k.write(write, target + (odd + 2) * plan.plane_bytes, packed_high_halves(first, second))
 
@@ -235,7 +235,7 @@ def _widen_column(k: LoopBuilder, plan: Plan, offsets: Expr, read: Expr, write: 
     """One column of four channels: a half in each plane."""
     word = k.define("word", k.read(read, source, DType.I32))
     for odd in (0, 1):
-        pair = k.define("pair", sxtab16(offsets, rotated_by_8(word) if odd else word))
+        pair = k.define("pair", (sxtab16_odd if odd else sxtab16)(offsets, word))
         k.write(write, target + odd * plan.plane_bytes, pair.cast(DType.I16))
         k.write(write, target + (odd + 2) * plan.plane_bytes, (pair >> 16).cast(DType.I16))
 

@@ -21,7 +21,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr
 from luciole.ops.matmul import FullyConnected
 from luciole.targets.armv7em import hilo
-from luciole.targets.armv7em.intrinsics import packed_halves, rotated_by_8, smlad, sxtb16
+from luciole.targets.armv7em.intrinsics import packed_halves, smlad, sxtb16, sxtb16_odd
 from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
@@ -238,7 +238,7 @@ def _widen(k: LoopBuilder, shape: _Shape, v: Views, source: Expr) -> None:
         for i in range(unroll):
             word = k.define("word", k.read(read, CHUNK * i, DType.I32))
             k.write(write, 8 * i, sxtb16(word))
-            k.write(write, 8 * i + 4, sxtb16(rotated_by_8(word)))
+            k.write(write, 8 * i + 4, sxtb16_odd(word))
 
     if whole:
         read_end = k.define("read_end", source + whole * CHUNK)
@@ -265,7 +265,7 @@ def _accumulate(
 
     def from_x(chunk: int) -> tuple[Expr, Expr]:
         word = k.define("word", k.read(inputs, step * chunk, DType.I32))
-        return k.define("x0", sxtb16(word)), k.define("x1", sxtb16(rotated_by_8(word)))
+        return k.define("x0", sxtb16(word)), k.define("x1", sxtb16_odd(word))
 
     def turn(count: int, read: Callable[[int], tuple[Expr, Expr]]) -> None:
         for chunk in range(count):
@@ -281,7 +281,7 @@ def _accumulate(
                         sums[first].set(smlad(low, x[i - first], sums[first]))
                         sums[first + 1].set(smlad(word, x[i - first], sums[first + 1]))
                     else:
-                        low, high = k.define("low", sxtb16(word)), k.define("high", sxtb16(rotated_by_8(word)))
+                        low, high = k.define("low", sxtb16(word)), k.define("high", sxtb16_odd(word))
                         sums[i].set(smlad(low, x[0], sums[i]))
                         sums[i].set(smlad(high, x[1], sums[i]))
         weights.set(weights + 4 * words * count)

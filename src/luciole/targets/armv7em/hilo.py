@@ -19,7 +19,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, clamp
 from luciole.ops.common import Requantizer
 from luciole.ops.weighted import WeightedSum
-from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar, sxtab16
+from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar, sxtab16, sxtab16_odd
 from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
 
 #: Words of parameters for a pair of channels: two biases, then multiplier, rounding constant and shift of each.
@@ -113,10 +113,11 @@ def offsets_word(offset: int) -> int:
     return word - (1 << 32) if word >= 1 << 31 else word
 
 
-def widened_pair(word: Expr, offsets: Expr, scale: int) -> Expr:
-    """Bytes 0 and 2 of a word as centered, scaled halves."""
-    once = sxtab16(offsets, word)
-    return sxtab16(once, word) if scale == 2 else once
+def widened_pair(word: Expr, offsets: Expr, scale: int, *, odd: bool = False) -> Expr:
+    """Bytes 0 and 2 of a word (or 1 and 3) as centered, scaled halves."""
+    add = sxtab16_odd if odd else sxtab16
+    once = add(offsets, word)
+    return add(once, word) if scale == 2 else once
 
 
 def widened_half(value: Expr, zero_point: int, scale: int) -> Expr:

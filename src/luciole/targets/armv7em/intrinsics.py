@@ -1,8 +1,8 @@
 """Instructions of the DSP extension that kernels name, each with its meaning.
 
-Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SMLAWB, SXTB16, SXTAB16, SADD16,
-SSUB16, SSUB8, SEL, SMMLAR, SSAT). Spellings in C are those of the Arm C Language Extensions; SMMLAR has none there, and
-compilers find it in the 64-bit formula.
+Source: Armv7-M Architecture Reference Manual, DDI 0403, chapter A7 (SMLAD, SMLABB, SMLAWB, SXTB16, SXTAB16, PKHBT,
+PKHTB, SADD16, SSUB16, SSUB8, SEL, SMMLAR, SSAT). Spellings in C are those of the Arm C Language Extensions. What has
+none there, LLVM finds in the formula; for gcc it is assembly.
 """
 
 from __future__ import annotations
@@ -19,6 +19,18 @@ Half = Callable[[Expr], Expr]
 
 #: The feature word of targets that have these instructions, and the C macro that says so.
 DSP = "dsp"
+
+
+#: The same where a compiler takes assembly in the manner of GNU.
+DSP_GNU = "dsp_gnu"
+
+
+def _assembly(instruction: str, *operands: str) -> str:
+    """One instruction as a C expression."""
+    places = ", ".join(f"%{i}" for i in range(1 + len(operands)))
+    placed = instruction.replace("...", places)
+    inputs = ", ".join(f'"r"({{{name}}})' for name in operands)
+    return f'__extension__({{{{ int32_t result_; __asm__("{placed}" : "=r"(result_) : {inputs}); result_; }}}})'
 
 
 def kept(pointer: Expr) -> Expr:
@@ -39,18 +51,28 @@ def high_half(value: Expr) -> Expr:
 
 
 def rotated_by_8(value: Expr) -> Expr:
-    """The word rotated right by one byte; folds into SXTB16 and SXTAB16."""
+    """The word rotated right by one byte."""
     bits = value.cast(U32)
     return ((bits >> 8) | (bits << 24)).cast(I32)
 
 
-def packed_halves(low: Expr, high: Expr) -> Expr:
-    """Two halves in one word; `low` is cut to 16 bits."""
+def _joined(low: Expr, high: Expr) -> Expr:
     return ((low.cast(U32) & 0xFFFF) | (high.cast(U32) << 16)).cast(I32)
 
 
-def packed_high_halves(low: Expr, high: Expr) -> Expr:
-    """The high halves of two words in one word."""
+@define_intrinsic(
+    "packed_halves", I32, feature=DSP_GNU, c=_assembly("pkhbt ..., lsl #16", "low", "high"), low=I32, high=I32
+)
+def packed_halves(k: IntrinsicBuilder, low: Expr, high: Expr) -> Expr:
+    """The low halves of two words in one word (PKHBT)."""
+    return _joined(low, high)
+
+
+@define_intrinsic(
+    "packed_high_halves", I32, feature=DSP_GNU, c=_assembly("pkhtb ..., asr #16", "high", "low"), low=I32, high=I32
+)
+def packed_high_halves(k: IntrinsicBuilder, low: Expr, high: Expr) -> Expr:
+    """The high halves of two words in one word (PKHTB)."""
     return ((low.cast(U32) >> 16) | (high.cast(U32) & 0xFFFF0000)).cast(I32)
 
 
@@ -107,20 +129,34 @@ smlawt = _define_word_by_half("t", high_half)
 @define_intrinsic("sxtb16", I32, feature=DSP, c="__sxtb16({a})", llvm="llvm.arm.sxtb16", a=I32)
 def sxtb16(k: IntrinsicBuilder, a: Expr) -> Expr:
     """Bytes 0 and 2 of a word, each sign-extended to a half."""
-    return packed_halves(_low_byte(a), _low_byte(a >> 16))
+    return _joined(_low_byte(a), _low_byte(a >> 16))
 
 
 @define_intrinsic("sxtab16", I32, feature=DSP, c="__sxtab16({halves}, {a})", llvm="llvm.arm.sxtab16", halves=I32, a=I32)
 def sxtab16(k: IntrinsicBuilder, halves: Expr, a: Expr) -> Expr:
     """Bytes 0 and 2 of a word, sign-extended, added to the two halves of another."""
-    return packed_halves(low_half(halves) + _low_byte(a), high_half(halves) + _low_byte(a >> 16))
+    return _joined(low_half(halves) + _low_byte(a), high_half(halves) + _low_byte(a >> 16))
+
+
+@define_intrinsic("sxtb16_odd", I32, feature=DSP_GNU, c=_assembly("sxtb16 ..., ror #8", "a"), a=I32)
+def sxtb16_odd(k: IntrinsicBuilder, a: Expr) -> Expr:
+    """Bytes 1 and 3 of a word, each sign-extended to a half."""
+    return sxtb16(rotated_by_8(a))
+
+
+@define_intrinsic(
+    "sxtab16_odd", I32, feature=DSP_GNU, c=_assembly("sxtab16 ..., ror #8", "halves", "a"), halves=I32, a=I32
+)
+def sxtab16_odd(k: IntrinsicBuilder, halves: Expr, a: Expr) -> Expr:
+    """Bytes 1 and 3 of a word, sign-extended, added to the two halves of another."""
+    return sxtab16(halves, rotated_by_8(a))
 
 
 def _define_halves(name: str, combine: Callable[[Expr, Expr], Expr]) -> Intrinsic:
     """An operation on both halves of two words, wrapping."""
 
     def meaning(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
-        return packed_halves(combine(low_half(a), low_half(b)), combine(high_half(a), high_half(b)))
+        return _joined(combine(low_half(a), low_half(b)), combine(high_half(a), high_half(b)))
 
     c, llvm = f"__{name}({{a}}, {{b}})", f"llvm.arm.{name}"
     return define_intrinsic(name, I32, feature=DSP, c=c, llvm=llvm, a=I32, b=I32)(meaning)
@@ -148,14 +184,16 @@ def max_bytes(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
     return total.cast(I32)
 
 
-@define_intrinsic("smmlar", I32, a=I32, b=I32, accumulator=I32)
+@define_intrinsic(
+    "smmlar", I32, feature=DSP_GNU, c=_assembly("smmlar ...", "a", "b", "accumulator"), a=I32, b=I32, accumulator=I32
+)
 def smmlar(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
     """accumulator + a * b / 2**32, rounded to nearest, halves up. Back ends match the instruction from this form."""
     addend = (accumulator.cast(U32).cast(I64) << 32) | (1 << 31)
     return ((a.cast(I64) * b.cast(I64) + addend) >> 32).cast(I32)
 
 
-@define_intrinsic("saturate_byte", I32, feature="dsp_gnu", c="__builtin_arm_ssat({value}, 8)", value=I32)
+@define_intrinsic("saturate_byte", I32, feature=DSP_GNU, c="__builtin_arm_ssat({value}, 8)", value=I32)
 def saturate_byte(k: IntrinsicBuilder, value: Expr) -> Expr:
     """value moved into -128..127 (SSAT). As a built-in function, since the macro `__ssat` of gcc 12 warns of itself."""
     return clamp(value, -128, 127)

@@ -19,7 +19,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, minimum
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
-from luciole.targets.armv7em.intrinsics import rotated_by_8, smlad, sxtb16
+from luciole.targets.armv7em.intrinsics import smlad, sxtb16
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Pixels in one register tile; the accumulators of two channels for them, the inputs, the weights and the pointers fill
@@ -158,7 +158,7 @@ def _widen(k: LoopBuilder, op: Conv2d, v: Views, source: Expr, pixels: int) -> N
             for p in range(pixels):
                 word = k.define("word", k.read(read, 4 * i + p * in_channels, DType.I32))
                 low = hilo.widened_pair(word, base, scale)
-                high = hilo.widened_pair(rotated_by_8(word), base, scale)
+                high = hilo.widened_pair(word, base, scale, odd=True)
                 k.write(write, 4 * (pixels * 2 * i + p), low, alignment=4)
                 k.write(write, 4 * (pixels * (2 * i + 1) + p), high, alignment=4)
         read += 4 * unroll

@@ -23,7 +23,7 @@ from luciole.kernel.intrinsics import average_rounded
 from luciole.ops import common
 from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
 from luciole.ops.reduce import Mean
-from luciole.targets.armv7em.intrinsics import high_half, low_half, max_bytes, rotated_by_8, sxtab16
+from luciole.targets.armv7em.intrinsics import high_half, low_half, max_bytes, sxtab16, sxtab16_odd
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
 #: Channels of a word.
@@ -52,7 +52,7 @@ class _Sums:
 
     def take(self, word: Expr) -> None:
         self.even.set(sxtab16(self.even, word))
-        self.odd.set(sxtab16(self.odd, rotated_by_8(word)))
+        self.odd.set(sxtab16_odd(self.odd, word))
 
     def sums(self) -> list[Expr]:
         """The sums of the four channels in order."""
@@ -95,7 +95,7 @@ class AveragePoolHalves(_Pool):
         """From counting the loops below."""
         assert isinstance(op, AveragePool2d)
         has_padding, taps = op.window.has_padding, op.size[0] * op.size[1]
-        finish = GROUP * (15 if has_padding else 8 if taps.bit_count() == 1 else 11)
+        finish = GROUP * (15 if has_padding else 4.5 if taps.bit_count() == 1 else 11)
         return _pool_cost(op, finish, 8, 40 if has_padding else 12)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
@@ -106,7 +106,7 @@ class AveragePoolHalves(_Pool):
 
         def finish(lanes: Sequence[_Sums], out: Expr, taps: Operand) -> None:
             for i, total in enumerate(s for lane in lanes for s in lane.sums()):
-                average = average_rounded(k.define("total", total), taps)
+                average = _average(k.define("total", total), taps)
                 k.write(out, i, op.clamped_element(average))
 
         _pool_loops(k, op, v, start, finish)
@@ -240,7 +240,15 @@ def _pool_loops(
             finish(lanes, out, taps)
 
 
-def _pool_cost(op: Pool, finish: int, turn: int, pixel: int) -> Cost:
+def _average(total: Expr, count: Operand) -> Expr:
+    """total / count, rounded to nearest, halves away from zero."""
+    if isinstance(count, int) and count.bit_count() == 1 and count > 1:
+        # A half is added, and one is taken from what is negative, for which the shift rounds down.
+        return (total + count // 2 + (total >> 31)) >> (count.bit_length() - 1)
+    return average_rounded(total, count)
+
+
+def _pool_cost(op: Pool, finish: float, turn: int, pixel: int) -> Cost:
     """`finish` instructions for a word of results, `turn` for each turn of the loop over words, `pixel` for a pixel."""
     channels, words = op.x.type.shape[3], _words(op.x.type.shape[3])
     pixels = op.result_types()[0].elements // channels
@@ -253,7 +261,7 @@ def _pool_cost(op: Pool, finish: int, turn: int, pixel: int) -> Cost:
         window = rows * (columns * each + (0 if rows == 1 else 6))
     group = window + words * finish + turn
     instructions = int(pixels * (-(-channels // (GROUP * words)) * group + pixel))
-    code = 250 + words * (15 * finish + (16 * op.size[0] * op.size[1] if _is_written_out(op) else 0))
+    code = 250 + words * (15 * int(finish) + (16 * op.size[0] * op.size[1] if _is_written_out(op) else 0))
     return Cost(instructions, int(1.3 * instructions), code, 0, 0)
 
 

@@ -25,7 +25,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, Operand, maximum, minimum, select
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
-from luciole.targets.armv7em.intrinsics import kept, rotated_by_8, sadd16, smlad, ssub16, sxtab16
+from luciole.targets.armv7em.intrinsics import kept, sadd16, smlad, ssub16, sxtab16, sxtab16_odd
 from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
@@ -276,7 +276,7 @@ def _combine_down(
         words = [k.define("word", k.read(pointer, 0, DType.I32)) for pointer in rows]
         for half in (0, 1):
             k.fence()
-            x = [k.define("x", sxtab16(offsets, rotated_by_8(word) if half else word)) for word in words]
+            x = [k.define("x", (sxtab16_odd if half else sxtab16)(offsets, word)) for word in words]
             for i, combined in enumerate(_combined(x)):
                 k.write(write, 4 * half + i * shape.line_bytes, combined, alignment=4)
         for pointer in rows:

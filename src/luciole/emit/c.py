@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from luciole.emit.c_expressions import SUM, UNARY, ExpressionPrinter
 from luciole.emit.c_prelude import FEATURES, MEMORY_TYPES, REGISTER_TYPES, support_c
-from luciole.emit.c_vector_support import vector_support
+from luciole.emit.c_vector_support import VECTORS_BEGIN, VECTORS_END, vector_support
 from luciole.emit.c_vectors import vector_write
 from luciole.errors import InternalError
 from luciole.ir.types import DType
@@ -248,7 +248,8 @@ class _FunctionPrinter:
             if line.unused and line.unused not in read:
                 lines.append(f"{_INDENT * line.depth}(void){self.names[line.unused]};")
         self.used |= self.expressions.used
-        return "\n".join([comment_c(self.kernel.name), self.head(linkage), "{", *lines, "}", ""])
+        text = "\n".join([comment_c(self.kernel.name), self.head(linkage), "{", *lines, "}", ""])
+        return f"{VECTORS_BEGIN}{text}{VECTORS_END}" if self.expressions.vector_functions else text
 
     def _unused_name(self, name: str) -> str:
         parameter = self.parameters.get(name)

@@ -36,6 +36,20 @@ _HEAD = f"""\
 #endif
 """
 
+#: What stands around a function on vectors.
+VECTORS_BEGIN = """\
+/* gcc would gather loads first and products later, and spill what stands between. */
+#if defined(LUCIOLE_MVE) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("no-schedule-insns", "no-tree-ter", "no-ivopts")
+#endif
+"""
+VECTORS_END = """\
+#if defined(LUCIOLE_MVE) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
+"""
+
 _INDENT = "    "
 
 
@@ -190,10 +204,14 @@ def _signature(function: VectorFunction) -> _Signature:
             return _Signature(None, (("address", None), ("value", last), *mask))
         case "gather":
             return _Signature(last, (("address", None), ("offsets", VectorType.of(DType.I32, first.lanes)), *mask))
+        case "lanes":
+            return _Signature(first, tuple((f"lane{i}", _scalar(first)) for i in range(first.lanes)))
         case "active":
             return _Signature(first, (("count", VectorType.of(DType.I32, 1)),))
         case "dot":
             return _Signature(first, (("total", first), ("a", function.types[1]), ("b", last)))
+        case "products":
+            return _Signature(first, (("a", function.types[1]), ("b", last)))
         case "reduce_add" | "reduce_min" | "reduce_max":
             return _Signature(_scalar(first), (("a", first),))
     raise InternalError(f"no C function on vectors is called {operation}")
@@ -219,13 +237,15 @@ class _Lanes:
     def body(self) -> str:
         """All statements."""
         operation = self.function.operation.removesuffix("_masked")
-        if operation == "dot":
-            return self._dot()
+        if operation in ("dot", "products"):
+            return self._dot(operation)
         if operation.startswith("reduce_"):
             return self._reduce(operation.removeprefix("reduce_"))
         if operation == "write":
             return self._write()
         assert self.signature.result is not None
+        if operation == "lanes":
+            return self._lanes()
         if operation in ("read", "gather"):
             return self._loop(self.signature.result, self._from_memory(operation))
         return self._loop(self.signature.result, self._value(operation))
@@ -304,6 +324,18 @@ class _Lanes:
                 return Unary(operation, last)
         return Binary(operation.removesuffix("_scalar"), *variables)
 
+    def _lanes(self) -> str:
+        """A vector of the parameters."""
+        type = self.function.types[0]
+        names = [name for name, _ in self.signature.parameters]
+        if self.is_native and type.is_native and type.dtype is not DType.BOOL:
+            return f"const luciole_{type.text} result = {{{', '.join(names)}}};\nreturn result;"
+        is_own = self.is_native and type.is_native
+        target = f"{REGISTER_TYPES[type.dtype]} lane[{type.lanes}]" if is_own else f"luciole_{type.text} result"
+        place = "lane" if is_own else "result.lane"
+        lines = [f"{target};", *(f"{place}[{i}] = {self._stored(type, name)};" for i, name in enumerate(names))]
+        return "\n".join([*lines, self._loop(type, "lane[i]") if is_own else "return result;"])
+
     # Memory
 
     def _from_memory(self, operation: str) -> str:
@@ -340,19 +372,20 @@ class _Lanes:
 
     # Sums over lanes
 
-    def _dot(self) -> str:
+    def _dot(self, operation: str) -> str:
         total, a, _ = self.function.types
         group = a.lanes // total.lanes
         index = "i" if total.lanes == 1 else f"{group} * i + j"
         inner, count = ("i", a.lanes) if total.lanes == 1 else ("j", group)
         product = f"sum += (uint32_t)((int32_t){self._lane('a', index)} * (int32_t){self._lane('b', index)});"
-        begin = f"uint32_t sum = (uint32_t){self._lane('total')};"
+        first = "0" if operation == "products" else f"(uint32_t){self._lane('total')}"
+        begin = f"uint32_t sum = {first};"
         lines = f"{begin}\n{self._for(count, inner)}\n{_INDENT}{product}\n}}"
         if total.lanes == 1:
             return f"{lines}\nreturn (int32_t)sum;"
         target = "result[i]" if self.is_native and total.is_native else "result.lane[i]"
         lines += f"\n{target} = (int32_t)sum;"
-        return f"luciole_{total.text} result = total;\n{self._for(total.lanes)}\n{_indented(lines)}\n}}\nreturn result;"
+        return f"luciole_{total.text} result;\n{self._for(total.lanes)}\n{_indented(lines)}\n}}\nreturn result;"
 
     def _reduce(self, operation: str) -> str:
         type = self.function.types[0]

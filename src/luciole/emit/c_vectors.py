@@ -28,7 +28,7 @@ from luciole.kernel.core import (
     Write,
 )
 from luciole.kernel.expressions import type_text
-from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 
 if TYPE_CHECKING:
     from luciole.emit.c_expressions import ExpressionPrinter
@@ -110,10 +110,14 @@ def vector_value(printer: ExpressionPrinter, expr: Expr) -> str:
             return _call(printer, VectorFunction("bitcast", (kind, type_of(expr.a))), expr.a)
         case Read() | Gather():
             return _from_memory(printer, expr, kind)
+        case Lanes():
+            return _call(printer, VectorFunction("lanes", (kind,)), *expr.elements)
         case ActiveLanes():
             return _call(printer, VectorFunction("active", (kind,)), expr.count)
         case Dot():
             types = (kind, type_of(expr.a), type_of(expr.b))
+            if isinstance(expr.accumulator, Constant) and expr.accumulator.value == 0:
+                return _call(printer, VectorFunction("products", types), expr.a, expr.b)
             return _call(printer, VectorFunction("dot", types), expr.accumulator, expr.a, expr.b)
         case Reduce():
             return _call(printer, VectorFunction(f"reduce_{expr.operation}", (type_of(expr.a),)), expr.a)

@@ -45,7 +45,7 @@ from luciole.kernel.core import (
     Write,
     binary,
 )
-from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 from luciole.kernel.walk import walk
 
 _INTEGER_OPERATIONS = {
@@ -304,7 +304,7 @@ class LlvmPrinter:
                 return self.operation(f"bitcast {type_of(expr.a)} {self.expr(expr.a)} to {type_of(expr)}")
             case Call():
                 return self.call(expr)
-            case Splat() | ActiveLanes() | Gather() | Dot() | Reduce():
+            case Splat() | Lanes() | ActiveLanes() | Gather() | Dot() | Reduce():
                 return llvm_vectors.print_vector(self, expr)
         raise InternalError(f"no LLVM for {type(expr).__name__}")
 

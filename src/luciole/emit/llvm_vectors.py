@@ -10,7 +10,7 @@ from luciole.errors import InternalError
 from luciole.ir.types import DType
 from luciole.kernel.core import Call, Constant, Expr, Read, Splat, Write
 from luciole.kernel.rewrite import widened
-from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 
 if TYPE_CHECKING:
     from luciole.emit.llvm import LlvmPrinter
@@ -21,6 +21,12 @@ def print_vector(printer: LlvmPrinter, expr: Expr) -> str:
     match expr:
         case Splat():
             return _splat(printer, expr)
+        case Lanes():
+            value, whole = "poison", type_of(expr)
+            for i, element in enumerate(expr.elements):
+                scalar = f"{TYPES[expr.dtype]} {printer.expr(element)}"
+                value = printer.operation(f"insertelement {whole} {value}, {scalar}, i32 {i}")
+            return value
         case ActiveLanes():
             return _active_lanes(printer, expr)
         case Gather():
@@ -42,6 +48,10 @@ def print_read(printer: LlvmPrinter, expr: Read) -> str:
     """A vector from memory."""
     pointer = printer.offset(printer.expr(expr.pointer), expr.offset)
     memory = vector_type(memory_type(expr.dtype), expr.lanes)
+    words = mve.words_of(expr) if printer.target.has("mve") else 0
+    if words:
+        value = printer.operation(f"load <{words} x i32>, ptr {pointer}, align {expr.alignment}")
+        return printer.operation(f"bitcast <{words} x i32> {value} to {memory}")
     if expr.mask is None:
         value = printer.operation(f"load {memory}, ptr {pointer}, align {expr.alignment}")
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from luciole.emit.c_prelude import REGISTER_TYPES as C_TYPES
 from luciole.emit.c_vectors import VectorFunction, VectorType
 from luciole.ir.types import DType
-from luciole.kernel.core import COMPARISONS, Call
+from luciole.kernel.core import COMPARISONS, Call, Read
 from luciole.kernel.vectors import ActiveLanes, Dot
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 #: Bits of a vector.
 VECTOR_BITS = 128
+
+
+def words_of(expr: Read) -> int:
+    """How many words a vector of narrower lanes may be loaded as: loads of words reach four times as far. 0 where it
+    may not.
+    """
+    bits = expr.dtype.bits
+    is_vector = expr.lanes * bits == VECTOR_BITS and 8 <= bits < 32 and expr.dtype.is_integer
+    return 4 if is_vector and expr.mask is None and expr.alignment >= 4 else 0
 
 
 def print_llvm(printer: LlvmPrinter, expr: ActiveLanes | Dot | Call, arguments: list[str]) -> str:
@@ -71,12 +80,23 @@ def c_spelling(function: VectorFunction) -> str:
     operation = function.operation.removesuffix("_masked")
     if operation in ("read", "write", "gather"):
         return _c_memory(function, operation)
-    if not kind.is_native and operation != "dot":
+    if not kind.is_native and operation not in ("dot", "products"):
         return ""
     if kind.dtype is DType.BOOL:
         return _c_mask(function, kind)
     return _c_lanes(function, operation, kind)
 
+
+#: gcc would write the four registers to the stack and read a vector.
+_C_LANES = """\
+#if defined(__clang__)
+const luciole_i32x4 result = {lane0, lane1, lane2, lane3};
+#else
+luciole_i32x4 result;
+__asm__("vmov %q0[2], %q0[0], %1, %3\\n\\tvmov %q0[3], %q0[1], %2, %4"
+        : "=&w"(result) : "r"(lane0), "r"(lane1), "r"(lane2), "r"(lane3));
+#endif
+return result;"""
 
 _PARAMETERS = {"high_multiply": ("a", "b"), "shift_rounded": ("value", "amount")}
 
@@ -130,6 +150,10 @@ def _c_lanes(function: VectorFunction, operation: str, kind: VectorType) -> str:
             return "vmladavaq_s8(total, a, b)"
         case "dot" if [t.text for t in function.types] == ["i32", "u8x16", "u8x16"]:
             return "(int32_t)vmladavaq_u8((uint32_t)total, a, b)"
+        case "products" if [t.text for t in function.types] == ["i32", "i8x16", "i8x16"]:
+            return "vmladavq_s8(a, b)"
+        case "lanes" if kind.text == "i32x4":
+            return _C_LANES
     return ""
 
 
@@ -142,6 +166,9 @@ def _c_memory(function: VectorFunction, operation: str) -> str:
         return ""
     if operation == "gather" and held.lanes != 4:
         return ""
+    if operation == "read" and function.operation == "read" and memory == held and function.number >= 4:
+        words = "vldrwq_u32((const uint32_t *)(const void *)address)"
+        return words if _c_suffix(held) == "u32" else f"vreinterpretq_{_c_suffix(held)}_u32({words})"
     letter = {8: "b", 16: "h", 32: "w"}[memory.dtype.bits]
     # Memory's sign says how lanes are widened.
     read = f"{'s' if memory.dtype.is_signed else 'u'}{held.dtype.bits}"

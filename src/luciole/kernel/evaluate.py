@@ -26,7 +26,7 @@ from luciole.kernel.core import (
     Unary,
     Variable,
 )
-from luciole.kernel.vectors import ActiveLanes, Dot, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Lanes, Reduce
 
 Values = Mapping[str, Array]
 
@@ -201,6 +201,8 @@ def _evaluate(expr: Expr, values: Values) -> Array:
             return call_value(expr.intrinsic, [_evaluate(a, values) for a in expr.arguments])
         case Splat():
             return np.full(expr.lanes, _evaluate(expr.a, values))
+        case Lanes():
+            return np.asarray([_evaluate(e, values) for e in expr.elements], expr.dtype.numpy)
         case ActiveLanes():
             return active_lanes(_evaluate(expr.count, values), expr.lanes)
         case Dot():

@@ -50,7 +50,7 @@ from luciole.kernel.evaluate import (
     reduce_value,
     unary_value,
 )
-from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 
 
 class KernelError(Exception):
@@ -273,6 +273,8 @@ class _Machine:
                 return call_value(expr.intrinsic, [self.number(a) for a in expr.arguments])
             case Splat():
                 return np.full(expr.lanes, self.number(expr.a))
+            case Lanes():
+                return np.asarray([self.number(e) for e in expr.elements], expr.dtype.numpy)
             case ActiveLanes():
                 return active_lanes(self.number(expr.count), expr.lanes)
             case Dot():

@@ -28,7 +28,7 @@ from luciole.kernel.core import (
     Variable,
 )
 from luciole.kernel.expressions import type_text
-from luciole.kernel.vectors import MAXIMUM_LANES, REDUCTIONS, ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import MAXIMUM_LANES, REDUCTIONS, ActiveLanes, Dot, Gather, Lanes, Reduce
 
 #: Infix operators: how they are written, what they are, and how strongly they bind; larger binds more.
 INFIX: dict[str, tuple[str, int]] = {
@@ -63,7 +63,7 @@ KEYWORDS = frozenset(
 )
 #: Names that call something when a parenthesis follows; no intrinsic may have one.
 BUILT_IN = frozenset(
-    [*FUNCTIONS, *UNARY_FUNCTIONS, "select", "address", "bitcast", "read", "active", "gather", "dot"]
+    [*FUNCTIONS, *UNARY_FUNCTIONS, "select", "address", "bitcast", "read", "active", "gather", "dot", "lanes"]
     + [*(f"reduce_{operation}" for operation in REDUCTIONS), *(d.value for d in DType)]
 )
 
@@ -248,7 +248,9 @@ class ExpressionParser(TextScanner):
             case "gather":
                 return self._gather(token)
             case "dot":
-                return self._dot(token)
+                return self._dot()
+            case "lanes":
+                return self._lanes(token)
             case "address":
                 return self._address()
             case "select":
@@ -328,15 +330,30 @@ class ExpressionParser(TextScanner):
         self.expect("=")
         return self.typed(DType.BOOL, lanes)
 
-    def _dot(self, token: Token) -> Expr:
+    def _operands(self) -> list[Expr]:
+        """`(a, b, ...)`: any number of operands, each with a type of its own."""
         operands: list[Expr] = []
-        for end in (",", ",", ")"):
-            if not operands:
-                self.expect("(")
-            operands.append(self._known(self._expression(0), self.peek().offset))
-            self.expect(end)
-        self._check_lanes(token, operands[1], operands[2].lanes)
+        self.expect("(")
+        while not operands or not self.accept(")"):
+            if operands:
+                self.expect(",")
+            offset = self.peek().offset
+            operands.append(self._known(self._expression(0), offset))
+        return operands
+
+    def _dot(self) -> Expr:
+        offset = self.peek().offset
+        operands = self._operands()
+        if len(operands) != 3:
+            self.fail("dot takes 3 arguments", offset)
         return Dot(*operands)
+
+    def _lanes(self, token: Token) -> Expr:
+        elements = self._operands()
+        for element in elements:
+            if element.dtype is not elements[0].dtype or element.lanes != 1:
+                self.fail(f"lanes of {', '.join(map(_text_of, elements))}", token.offset)
+        return Lanes(tuple(elements))
 
     def _one(self, token: Token) -> Expr:
         """`(a)`: the argument of a function that takes any type."""

@@ -27,8 +27,8 @@
   size, and offsets where they are not 0.
 - Vectors have types such as `i8x16`; a number beside a vector stands in all its lanes, and `i32x4(s)` is a vector of a
   scalar's. `mask=m` in an access says which lanes it touches. `active.boolx4(n)`, `gather.i8x4(p, offsets)`,
-  `dot(total, a, b)` and `reduce_add(v)`, `reduce_min(v)`, `reduce_max(v)` are described in `vectors`. A loop whose line
-  ends in `vectors` is to become one over vectors.
+  `lanes(a, b, c, d)`, `dot(total, a, b)` and `reduce_add(v)`, `reduce_min(v)`, `reduce_max(v)` are described in
+  `vectors`. A loop whose line ends in `vectors` is to become one over vectors.
 - `scheduled` and `overlapping` behind the parameters are `is_scheduled` and `may_overlap`.
 - A name that is no plain word, or a keyword, stands in double quotes.
 """
@@ -77,7 +77,7 @@ from luciole.kernel.parse_expressions import (
     PRIMARY_STRENGTH,
     UNARY_STRENGTH,
 )
-from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 
 __all__ = ["body_text", "parse_kernel", "print_kernel", "stmt_text", "value_text"]
 
@@ -244,6 +244,8 @@ def _expr(expr: Expr) -> tuple[str, int]:
             return f"address({name_text(expr.buffer)}{offset})", PRIMARY_STRENGTH
         case Read():
             return f"read{_access(expr, expr)}", PRIMARY_STRENGTH
+        case Lanes():
+            return f"lanes({', '.join(_expr(e)[0] for e in expr.elements)})", PRIMARY_STRENGTH
         case ActiveLanes():
             return f"active.{expr.type_text}({value_text(expr.count)})", PRIMARY_STRENGTH
         case Gather():

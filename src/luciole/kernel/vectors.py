@@ -26,6 +26,23 @@ MAXIMUM_LANES = 64
 
 
 @dataclass(frozen=True)
+class Lanes(Expr):
+    """A vector of scalars, one a lane."""
+
+    elements: tuple[Expr, ...]
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
+        """The scalars' type."""
+        return self.elements[0].dtype
+
+    @property
+    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
+        """How many there are."""
+        return len(self.elements)
+
+
+@dataclass(frozen=True)
 class ActiveLanes(Expr):
     """A mask: lane i is true for i < count. `count` is an `INDEX`, not negative, and may be more than `lanes`."""
 

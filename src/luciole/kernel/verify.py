@@ -71,7 +71,7 @@ from luciole.kernel.intervals import Interval, interval
 from luciole.kernel.pointers import pointer_roots, roots_of
 from luciole.kernel.rewrite import assigned_names
 from luciole.kernel.text import stmt_text, value_text
-from luciole.kernel.vectors import MAXIMUM_LANES, REDUCTIONS, ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import MAXIMUM_LANES, REDUCTIONS, ActiveLanes, Dot, Gather, Lanes, Reduce
 from luciole.kernel.walk import children
 
 _FLOAT_OPERATIONS = ("add", "sub", "mul", "divide", "min", "max")
@@ -322,6 +322,8 @@ class _Verifier:
         match expr:
             case Load() | Address() | ActiveLanes() | Splat():
                 is_right = found <= {1}
+            case Lanes():
+                is_right = found == {1} and expr.lanes > 1 and len({e.dtype for e in expr.elements}) == 1
             case Read():
                 is_right = expr.pointer.lanes == 1
             case Gather():

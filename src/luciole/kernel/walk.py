@@ -33,7 +33,7 @@ from luciole.kernel.core import (
     compare,
     select,
 )
-from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Reduce
+from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -53,6 +53,8 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (expr.pointer,) if expr.mask is None else (expr.pointer, expr.mask)
         case Call():
             return expr.arguments
+        case Lanes():
+            return expr.elements
         case ActiveLanes():
             return (expr.count,)
         case Gather():
@@ -89,6 +91,8 @@ def with_children(expr: Expr, new: tuple[Expr, ...]) -> Expr:
             return Splat(new[0], expr.lanes)
         case Reduce():
             return Reduce(expr.operation, new[0])
+        case Lanes():
+            return Lanes(new)
         case ActiveLanes():
             return ActiveLanes(new[0], expr.lanes)
         case Gather():

@@ -20,7 +20,6 @@ from luciole.ops.weighted import WeightedSum
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.mve import copies
 from luciole.targets.mve.dot import (
-    SCRATCH_BYTES,
     dot_bytes,
     dot_channels,
     dot_constants,
@@ -61,9 +60,6 @@ class FullyConnectedVectors(KernelRecipe):
         assert isinstance(op, FullyConnected)
         return dot_constants(op.sums())
 
-    def workspace_bytes(self, op: Operator) -> int:
-        return SCRATCH_BYTES
-
     def shapes(self, op: Operator) -> dict[str, Shape]:
         return op.kernel_shapes()
 
@@ -71,7 +67,7 @@ class FullyConnectedVectors(KernelRecipe):
         """From counting the loops."""
         assert isinstance(op, FullyConnected)
         count = op.w.type.shape[1]
-        return _cost(op.sums(), op.x.type.elements // count, count, 6, SCRATCH_BYTES)
+        return _cost(op.sums(), op.x.type.elements // count, count, 6, 0)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, FullyConnected)
@@ -112,7 +108,7 @@ class ConvVectors(KernelRecipe):
 
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, Convolution)
-        return SCRATCH_BYTES + (0 if _is_pointwise(op) else padded_count(_window_bytes(op)))
+        return 0 if _is_pointwise(op) else padded_count(_window_bytes(op))
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""
@@ -131,7 +127,7 @@ class ConvVectors(KernelRecipe):
             return
         if not _is_pointwise(op):
             window, padded = _window_bytes(op), padded_count(_window_bytes(op))
-            copies.fill(k, v.workspace.address(SCRATCH_BYTES + window), 0, padded - window)
+            copies.fill(k, v.workspace.address(window), 0, padded - window)
         target = k.define("target", v.y.address())
         with k.nest("n", batch, height) as (n, oh):
             rows = self._prepare_rows(k, op, v, oh)
@@ -140,8 +136,8 @@ class ConvVectors(KernelRecipe):
                     source = k.define("source", _pixel(op, v, n, oh * op.strides[0], ow * op.strides[1]))
                     dot_channels(k, op.sums(), v, source, target, op.x.type.shape[3])
                 else:
-                    copies.gather(k, op.window, op.x, v, (n, oh, ow), rows, SCRATCH_BYTES)
-                    source = k.define("source", v.workspace.address(SCRATCH_BYTES))
+                    copies.gather(k, op.window, op.x, v, (n, oh, ow), rows)
+                    source = k.define("source", v.workspace.address())
                     dot_channels(k, op.sums(), v, source, target, padded_count(_window_bytes(op)))
                 target.set(target + channels)
 
@@ -149,7 +145,7 @@ class ConvVectors(KernelRecipe):
         """The rows of the window that lie inside the input; the others are filled for all pixels of the row."""
         if _is_pointwise(op):
             return 0, 1
-        return copies.prepare_rows(k, op.window, op.x, v, oh, SCRATCH_BYTES, op.sums().zero_point)
+        return copies.prepare_rows(k, op.window, op.x, v, oh, op.sums().zero_point)
 
 
 def _is_pointwise(op: Convolution) -> bool:

@@ -42,17 +42,17 @@ def copy_instructions(count: int) -> int:
 
 
 def prepare_rows(
-    k: LoopBuilder, window: Window, x: Value, v: Views, oh: Expr, offset: int, zero_point: int
+    k: LoopBuilder, window: Window, x: Value, v: Views, oh: Expr, zero_point: int
 ) -> tuple[Operand, Operand]:
     """The rows of the windows of an output row that lie inside x; the others are filled, once for all its pixels."""
     row_bytes, rows = window.kernel[1] * x.type.shape[3], window.kernel[0]
     first, last = window.tap_bounds(0, oh, x.type.shape[1])
     if isinstance(first, Expr):
         first = k.define("first_row", first, DType.INDEX)
-        fill(k, v.workspace.address(offset), zero_point, first * row_bytes)
+        fill(k, v.workspace.address(), zero_point, first * row_bytes)
     if isinstance(last, Expr):
         last = k.define("last_row", last, DType.INDEX)
-        fill(k, v.workspace.address(last * row_bytes + offset), zero_point, (rows - last) * row_bytes)
+        fill(k, v.workspace.address(last * row_bytes), zero_point, (rows - last) * row_bytes)
     return first, last
 
 
@@ -63,9 +63,8 @@ def gather(
     v: Views,
     pixel: tuple[Expr, Expr, Expr],
     rows: tuple[Operand, Operand],
-    offset: int,
 ) -> None:
-    """The window's rows that lie inside x, one after the other in the workspace from `offset` on."""
+    """The window's rows that lie inside x, one after the other in the workspace."""
     n, oh, ow = pixel
     _, height, width, channels = x.type.shape
     inner, columns = window.inner_range(1, width), window.output_size((height, width))[1]
@@ -74,7 +73,7 @@ def gather(
     top, left = oh * window.strides[0] - window.pads[0], ow * window.strides[1] - window.pads[1]
     row = (n * height + top) * width + left
     line = k.define("line", v.x.address((row + rows[0] * (window.dilations[0] * width)) * channels))
-    place = k.define("window_row", v.workspace.address(rows[0] * row_bytes + offset))
+    place = k.define("window_row", v.workspace.address(rows[0] * row_bytes))
 
     def copy_rows(is_inside: bool) -> None:
         with k.loop("kh", *rows):

@@ -1,27 +1,32 @@
 """Sums of products of one run of int8 inputs with the weights of all output channels, four channels at a time.
 
 Weights are packed [blocks of 4 channels, 16 inputs, channel, input], so that one pointer walks through them; the last
-vector of inputs is filled up with zero weights. A turn of the inner loop has one vector of inputs, four of weights, and
-four VMLADAVA. Accumulators of VMLADAVA are even registers: no more than four fit beside the pointers.
+vector of inputs is filled up with zero weights. Each vector of inputs takes four loads of weights and four VMLADAVA; a
+few vectors of inputs stay in registers for all channels. Accumulators of VMLADAVA are even registers: no more than four
+fit beside the pointers. The four sums become a vector to which the biases are added.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from luciole.graph.core import Views
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
-from luciole.kernel.core import Expr
+from luciole.kernel.core import Constant, Expr
+from luciole.kernel.vectors import ActiveLanes, Dot, Lanes
 from luciole.ops.weighted import WeightedSum
-from luciole.targets.mve.requantization import BLOCK_BYTES, LANES, blocks_of, packed_parameters, requantized
+from luciole.targets.mve.requantization import BLOCK_BYTES, LANES, blocks_of, packed_parameters, requantized_vector
 
 #: Inputs of a vector.
 VECTOR = 16
-#: Runs of at most so many vectors are written out.
-UNROLLED_VECTORS = 4
-#: Bytes of workspace, at its beginning, in which the sums of a block become a vector.
-SCRATCH_BYTES = 4 * LANES
+#: Runs of at most so many vectors stay in registers for all channels; of longer ones a turn takes some.
+HELD_VECTORS, TURN_VECTORS = 4, 2
+#: What packed weights are aligned to: loads of words reach four times as far as those of bytes.
+WEIGHT_ALIGNMENT = 4
 
 
 def padded_count(count: int) -> int:
@@ -43,66 +48,106 @@ def dot_constants(sums: WeightedSum) -> dict[str, Array]:
 
 
 def dot_channels(k: LoopBuilder, sums: WeightedSum, v: Views, source: Expr, target: Expr, count: int) -> None:
-    """All channels' results at `target` from `count` inputs at `source`; needs `SCRATCH_BYTES` of workspace."""
+    """All channels' results at `target` from `count` inputs at `source`."""
+    run = _run(k, source, count)
     weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
     out, whole, rest = k.define("out", target), sums.channels // LANES, sums.channels % LANES
     if whole > 1:
         out_end = k.define("out_end", out + whole * LANES)
         with k.repeat_while(lambda: out.ne(out_end)):
-            _block(k, sums, v, source, out, weights, parameters, count, LANES)
+            _block(k, sums, run, out, weights, parameters, LANES)
     elif whole:
-        _block(k, sums, v, source, out, weights, parameters, count, LANES)
+        _block(k, sums, run, out, weights, parameters, LANES)
     if rest:
-        _block(k, sums, v, source, out, weights, parameters, count, rest)
+        _block(k, sums, run, out, weights, parameters, rest)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The inputs of a sum: all vectors of a short run in registers, of a long one a pointer to them."""
+
+    source: Expr
+    count: int
+    held: tuple[Expr, ...]
+
+    @property
+    def vectors(self) -> int:
+        """Whole vectors, and one with what is left."""
+        return -(-self.count // VECTOR)
+
+    def tail_mask(self) -> Expr | None:
+        """The lanes of the last vector that are inputs; all where there is no mask."""
+        tail = self.count % VECTOR
+        return ActiveLanes(Constant(tail, DType.INDEX), VECTOR) if tail else None
+
+
+def _run(k: LoopBuilder, source: Expr, count: int) -> _Run:
+    run = _Run(source, count, ())
+    if run.vectors > HELD_VECTORS:
+        return run
+    last = run.vectors - 1
+    masks = [run.tail_mask() if i == last else None for i in range(run.vectors)]
+    reads = [k.read(source, VECTOR * i, DType.I8, lanes=VECTOR, mask=mask) for i, mask in enumerate(masks)]
+    return replace(run, held=tuple(k.define("x", read) for read in reads))
 
 
 def _block(
-    k: LoopBuilder,
-    sums: WeightedSum,
-    v: Views,
-    source: Expr,
-    out: Register,
-    weights: Register,
-    parameters: Register,
-    count: int,
-    channels: int,
+    k: LoopBuilder, sums: WeightedSum, run: _Run, out: Register, weights: Register, parameters: Register, channels: int
 ) -> None:
     """Up to four channels; moves the pointers behind them."""
-    totals = [k.define(f"sum{j}", k.read(parameters, 4 * j, DType.I32)) for j in range(channels)]
-    inputs = k.define("inputs", source)
 
-    def add(lanes: int) -> None:
-        with k.loop("lane", lanes, is_vector=True) as lane:
-            x = k.define("x", k.read(inputs + lane, 0, DType.I8))
-            for j, total in enumerate(totals):
-                total += x.cast(DType.I32) * k.read(weights + lane, VECTOR * j, DType.I8).cast(DType.I32)
-        weights.set(weights + LANES * VECTOR)
-        inputs.set(inputs + VECTOR)
+    def add(total: Expr, x: Expr, vector: int, channel: int) -> Expr:
+        place = VECTOR * (LANES * vector + channel)
+        return Dot(total.as_data(), x.as_data(), k.read(weights, place, DType.I8, WEIGHT_ALIGNMENT, VECTOR))
 
-    vectors, tail = divmod(count, VECTOR)
-    if vectors <= UNROLLED_VECTORS:
-        for _ in range(vectors):
-            add(VECTOR)
+    totals: list[Expr] = [Constant(0, DType.I32)] * channels
+    if run.held:
+        for i, x in enumerate(run.held):
+            totals = [k.define("sum", add(total, x, i, j)) for j, total in enumerate(totals)]
+        weights.set(weights + LANES * VECTOR * run.vectors)
     else:
-        with k.loop("vector", vectors):
-            add(VECTOR)
-    if tail:
-        add(tail)
-    scratch = v.workspace.address()
-    for j, total in enumerate(totals):
-        k.write(scratch, 4 * j, total)
-    with k.loop("channel", channels, is_vector=True) as lane:
-        total_read = k.read(scratch + lane * 4, 0, DType.I32)
-        k.write(out + lane, 0, requantized(k, sums, total_read, parameters, lane), DType.I8)
+        totals = _long_sums(k, run, weights, channels, add)
+    filled = [totals[min(j, channels - 1)].as_data() for j in range(LANES)]
+    total = Lanes(tuple(filled)) + k.read(parameters, 0, DType.I32, lanes=LANES)
+    result = requantized_vector(k, sums, total, parameters)
+    mask = None if channels == LANES else ActiveLanes(Constant(channels, DType.INDEX), LANES)
+    k.write(out, 0, result, DType.I8, mask=mask)
     parameters.set(parameters + BLOCK_BYTES)
     out.set(out + channels)
+
+
+def _long_sums(
+    k: LoopBuilder, run: _Run, weights: Register, channels: int, add: Callable[[Expr, Expr, int, int], Expr]
+) -> list[Expr]:
+    """The sums of more vectors than registers hold, two in a turn."""
+    inputs = k.define("inputs", run.source)
+    totals = [k.define(f"sum{j}", 0) for j in range(channels)]
+
+    def step(vectors: int, mask: Expr | None = None) -> None:
+        for i in range(vectors):
+            x = k.define("x", k.read(inputs, VECTOR * i, DType.I8, lanes=VECTOR, mask=mask))
+            for j, total in enumerate(totals):
+                total.set(add(total, x, i, j))
+        weights.set(weights + LANES * VECTOR * vectors)
+        inputs.set(inputs + VECTOR * vectors)
+
+    mask = run.tail_mask()
+    whole = run.vectors - (mask is not None)
+    with k.loop("vector", whole // TURN_VECTORS):
+        step(TURN_VECTORS)
+    if rest := whole % TURN_VECTORS:
+        step(rest)
+    if mask is not None:
+        step(1, mask)
+    return list(totals)
 
 
 def dot_instructions(sums: WeightedSum, count: int) -> int:
     """Executed instructions of `dot_channels`, from counting."""
     vectors = -(-count // VECTOR)
-    turn = 9 if vectors <= UNROLLED_VECTORS else 10
-    return blocks_of(sums.channels) * (turn * vectors + 22) + 8
+    if vectors <= HELD_VECTORS:
+        return blocks_of(sums.channels) * (8 * vectors + 17) + vectors + 8
+    return blocks_of(sums.channels) * (10 * vectors + 24) + 8
 
 
 def dot_bytes(sums: WeightedSum, count: int) -> int:

@@ -73,6 +73,16 @@ def requantized(k: LoopBuilder, sums: WeightedSum, total: Expr, parameters: Expr
     """The int8 result of the sum of a block's channel; `parameters` points to the block."""
     multiplier = k.read(parameters + lane * 4, 4 * LANES, I32)
     shift = k.read(parameters + lane * 4, 8 * LANES, I32)
+    return _scaled(sums, total, multiplier, shift)
+
+
+def requantized_vector(k: LoopBuilder, sums: WeightedSum, total: Expr, parameters: Expr) -> Expr:
+    """The int8 results of the sums of all channels of a block, a vector."""
+    multiplier = k.read(parameters, 4 * LANES, I32, lanes=LANES)
+    return _scaled(sums, total, multiplier, k.read(parameters, 8 * LANES, I32, lanes=LANES))
+
+
+def _scaled(sums: WeightedSum, total: Expr, multiplier: Expr, shift: Expr) -> Expr:
     requantizer = sums.kernel_requantizer
     always_shifts = sums.channels % LANES == 0 and all(m.multiplier and m.shift < 0 for m in requantizer.multipliers)
     requantize = requantize_by_negated_right if always_shifts else requantize_by_negated_shift

@@ -44,7 +44,7 @@ every_sample = pytest.mark.parametrize("sample", samples(), ids=lambda sample: s
 #: Operators that exist for one element type only.
 ONE_TYPE = {"quantize", "dequantize", "requantize", "fused"}
 #: Operators of floats alone.
-FLOAT_ONLY = {"clamp", "rnn", "gru", "lstm"}
+FLOAT_ONLY = {"clamp", "resample", "rnn", "gru", "lstm"}
 #: Operators of truth values and integers alone.
 INTEGER_ONLY = {"and", "or", "xor", "not", "shift_left", "shift_right"}
 

@@ -22,6 +22,11 @@ def _transposed(
     return single_operator("TRANSPOSE_CONV", [integers(*to), w, x, b], [result], options)
 
 
+def _resized(code: str, *, is_float: bool = True, to: tuple[int, int] = (7, 9), **options: Any) -> ModelSpec:
+    make = floats if is_float else image
+    return unary(code, make(2, 4, 3, 2), make(2, *to, 2, name="y"), integers(*to), **options)
+
+
 def _mirrored(x: TensorSpec, y: TensorSpec, *widths: int, mode: int) -> ModelSpec:
     pairs = integers(*widths, shape=(len(widths) // 2, 2))
     return single_operator("MIRROR_PAD", [x, pairs], [y], {"mode": mode})
@@ -45,6 +50,18 @@ MOVING_CASES: dict[str, dict[str, ModelSpec]] = {
     "SPACE_TO_DEPTH": {
         "blocks": unary("SPACE_TO_DEPTH", image(2, 4, 6, 3), image(2, 2, 3, 12, name="y"), block_size=2),
         "float-blocks": unary("SPACE_TO_DEPTH", floats(1, 6, 3, 1), floats(1, 2, 1, 9, name="y"), block_size=3),
+    },
+    "RESIZE_NEAREST_NEIGHBOR": {
+        "bytes": _resized("RESIZE_NEAREST_NEIGHBOR", is_float=False),
+        "centered": _resized("RESIZE_NEAREST_NEIGHBOR", half_pixel_centers=True),
+        "aligned": _resized("RESIZE_NEAREST_NEIGHBOR", align_corners=True),
+        "smaller": _resized("RESIZE_NEAREST_NEIGHBOR", to=(3, 2)),
+    },
+    "RESIZE_BILINEAR": {
+        "plain": _resized("RESIZE_BILINEAR"),
+        "centered": _resized("RESIZE_BILINEAR", half_pixel_centers=True),
+        "aligned": _resized("RESIZE_BILINEAR", align_corners=True),
+        "smaller": _resized("RESIZE_BILINEAR", half_pixel_centers=True, to=(3, 2)),
     },
     "GATHER": {
         "rows": unary("GATHER", image(5, 3), image(2, 2, 3, name="y"), integers(4, 0, 2, 2, shape=(2, 2)), axis=0),

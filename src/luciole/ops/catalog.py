@@ -28,6 +28,8 @@ MODULES = (
     "gather",
     "scatter",
     "tile",
+    "resample",
+    "resize",
     "concat",
     "pad",
     "quantization",

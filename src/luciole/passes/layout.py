@@ -18,9 +18,11 @@ from luciole.ops.activation import UnaryOperator
 from luciole.ops.concat import Concat
 from luciole.ops.elementwise import BinaryOperator
 from luciole.ops.fused import Fused
+from luciole.ops.gather import Gather
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.pad import Pad
 from luciole.ops.reduce import Mean
+from luciole.ops.resample import Resample
 from luciole.ops.reshape import Reshape
 from luciole.ops.slice import Slice
 from luciole.ops.transpose import Transpose
@@ -82,6 +84,19 @@ def sink_through_mean(op: Mean, graph: Graph) -> Operator | None:
     order = tuple(sorted(left).index(axis) for axis in left)
     (inner,) = graph.add(mean, (f"{graph.result(op).name}/last",), before=op)
     return Transpose(inner, order, location=op.location)
+
+
+@rule(Gather, Resample)
+def sink_along_axis(op: Gather | Resample, graph: Graph) -> Operator | None:
+    """gather(transpose(x, p), i, axis=a) -> transpose(gather(x, i, axis=p[a]), p)    for constant i of one axis."""
+    permutation = _moved_permutation((op.x,), op.x.type.rank)
+    if permutation is None or not isinstance(op.x.producer, Transpose):
+        return None
+    if isinstance(op, Gather) and (op.indices.data is None or op.indices.type.rank != 1):
+        return None
+    inner = replace(op, x=op.x.producer.x, axis=permutation[op.axis])
+    (moved,) = graph.add(inner, (f"{graph.result(op).name}/last",), before=op)
+    return Transpose(moved, permutation, location=op.location)
 
 
 @rule(UnaryOperator, BinaryOperator)
@@ -210,6 +225,7 @@ MOVE_LAYOUTS = rules_pass(
         sink_through_pad,
         sink_through_slice,
         sink_through_mean,
+        sink_along_axis,
         sink_reshape,
         reorder_weights,
     ],

@@ -78,6 +78,20 @@ def _inference(node: ForeignNode) -> ForeignNode:
     return node
 
 
+def _resize(node: ForeignNode) -> ForeignNode:
+    """Before opset 11, there are only factors, and the element before is taken, from the first one on."""
+    older = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return replace(_moved(node, None, node.optional(1)), attributes={**node.attributes, **older})
+
+
+def _upsample(node: ForeignNode) -> ForeignNode:
+    """Before opset 9, factors are an attribute."""
+    scales = node.attributes.get("scales")
+    if not isinstance(scales, tuple) or not all(isinstance(scale, int | float) for scale in scales):
+        raise node.error(f"attribute scales of {node.kind} is {scales!r}")
+    return _moved(node, _operand(np.array(scales, np.float32)))
+
+
 def _broadcast(node: ForeignNode) -> ForeignNode:
     """Before opset 7, the second operand was only broadcast when asked to, from `axis` on; now as in numpy."""
     a, b = node.input(0).type, node.input(1).type
@@ -98,9 +112,11 @@ _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
     ("Dropout", 12, _dropout),
     ("Pad", 11, _pad),
     ("ReduceMean", 18, _axes),
+    ("Resize", 11, _resize),
     ("Slice", 10, _slice),
     ("Softmax", 13, _softmax),
     ("Split", 13, _split),
     ("Squeeze", 13, _axes),
     ("Unsqueeze", 13, _axes),
+    ("Upsample", 9, _upsample),
 )

@@ -42,11 +42,11 @@ from support.operator_samples import (
 every_sample = pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
 
 #: Operators that exist for one element type only.
-ONE_TYPE = {"quantize", "dequantize", "requantize", "fused"}
+ONE_TYPE = {"quantize", "dequantize", "requantize", "fused", "annotate", "as_uint8", "dequantize_channels", "lookup"}
 #: Operators of floats alone.
-FLOAT_ONLY = {"clamp", "resample", "rnn", "gru", "lstm"}
+FLOAT_ONLY = {"clamp", "quantize_channels", "resample", "rnn", "gru", "lstm"}
 #: Operators of truth values and integers alone.
-INTEGER_ONLY = {"and", "or", "xor", "not", "shift_left", "shift_right"}
+INTEGER_ONLY = {"as_int8", "and", "or", "xor", "not", "shift_left", "shift_right"}
 
 #: Support functions for floats that an object may need where there is no FPU (Run-time ABI for the Arm Architecture,
 #: section 4.1.2, and the same of gcc's libgcc for other cores).

@@ -47,9 +47,9 @@ class Samples:
         data.reshape(-1)[: min(2, data.size)] = (low, high)[: min(2, data.size)]
         return self.array(data.astype(dtype.numpy))
 
-    def array(self, data: Array) -> Value:
+    def array(self, data: Array, quant: Quant | None = None) -> Value:
         """An activation of given data."""
-        return self._activation(data)
+        return self._activation(data, quant)
 
     def f32_weights(self, *shape: int) -> Value:
         """A float constant."""

@@ -35,6 +35,9 @@ MODULES = (
     "quantization",
     "recurrent",
     "recurrent_rules",
+    "int8",
+    "quantization_by_channel",
+    "onnx_quantization",
     "fused",
 )
 

@@ -248,24 +248,25 @@ def output_clamp(op: Operator, activation: str) -> tuple[int, int]:
     return arithmetic.activation_range(activation, quant.scale, quant.zero_point)
 
 
-def result_quant(op: Operator) -> Quant:
-    """The quantization of an int8 result. Raises `CompileError` when there is none, or one per channel."""
+def result_quant(op: Operator, dtype: DType = DType.I8) -> Quant:
+    """The quantization of an integer result. Raises `CompileError` when there is none, or one per channel."""
     if op.quant is None or op.quant.is_per_channel:
-        raise op.error("an int8 result needs one scale and zero point", "unsupported-types")
-    _check_zero_point(op, "the result", op.quant)
+        raise op.error(f"an {dtype.numpy.name} result needs one scale and zero point", "unsupported-types")
+    _check_zero_point(op, "the result", op.quant, dtype)
     return op.quant
 
 
-def _check_zero_point(op: Operator, what: str, quant: Quant) -> None:
-    if not -128 <= quant.zero_point <= 127:
-        raise op.error(f"{what} has the zero point {quant.zero_point}, outside of int8")
+def _check_zero_point(op: Operator, what: str, quant: Quant, dtype: DType) -> None:
+    low, high = dtype.limits
+    if not low <= quant.zero_point <= high:
+        raise op.error(f"{what} has the zero point {quant.zero_point}, outside of {dtype.numpy.name}")
 
 
 def operand_quant(op: Operator, value: Value) -> Quant:
     """The per-tensor quantization of an operand. Raises `CompileError` when there is none."""
     if value.type.quant is None or value.type.quant.is_per_channel:
         raise op.error(f"operand %{value.name} needs one scale and zero point", "unsupported-types")
-    _check_zero_point(op, f"operand %{value.name}", value.type.quant)
+    _check_zero_point(op, f"operand %{value.name}", value.type.quant, value.type.dtype)
     return value.type.quant
 
 

@@ -18,7 +18,7 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
 from luciole.ops.common import Requantizer
 from luciole.ops.elementwise import Add, Mul
-from luciole.ops.onnx_options import permuted, reshaped
+from luciole.ops.onnx_options import is_weights, permuted, reshaped
 from luciole.ops.reshape import Reshape
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank
 from luciole.ops.weighted import WeightedSum, once
@@ -208,6 +208,11 @@ def _import_gemm(node: ForeignNode, g: GraphBuilder) -> Value:
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if node.integer("transA", 0):
         a = permuted(node, g, a, (1, 0))
+    if is_weights(b) and alpha == 1.0:
+        w = b if node.integer("transB", 0) else permuted(node, g, b, (1, 0))
+        is_bias = c is not None and beta == 1.0 and c.type.shape == w.type.shape[:1]
+        y = g.add(FullyConnected(a, w, c if is_bias else None, location=node.location), node.name)
+        return y if is_bias else _plus(node, g, y, c, beta)
     if b.data is None:
         if node.integer("transB", 0):
             b = permuted(node, g, b, (1, 0))
@@ -245,6 +250,8 @@ def _import_onnx_matmul(node: ForeignNode, g: GraphBuilder) -> Value:
     a, b = node.input(0), node.input(1)
     if not a.type.rank or not b.type.rank:
         raise node.error("MatMul of a scalar")
+    if is_weights(b) and b.type.rank == 2:
+        return g.add(FullyConnected(a, permuted(node, g, b, (1, 0)), location=node.location), node.name)
     if b.data is not None and b.type.rank == 2:
         w = g.constant(np.ascontiguousarray(b.data.T), name=b.name)
         return g.add(FullyConnected(a, w, location=node.location), node.name)

@@ -18,6 +18,8 @@ from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode
 from luciole.ir.types import Shape
 from luciole.ops.common import Window
+from luciole.ops.quantization import Dequantize
+from luciole.ops.quantization_by_channel import DequantizeChannels
 from luciole.ops.reshape import Reshape
 from luciole.ops.slice import Slice
 from luciole.ops.transpose import Transpose
@@ -28,6 +30,14 @@ _MAXIMUM_WINDOW = 1 << 12
 _MAXIMUM_GROUPS = 64
 
 _AUTO_PADS = {"NOTSET": "given", "VALID": "valid", "SAME_UPPER": "upper", "SAME_LOWER": "lower"}
+
+
+def is_weights(value: Value) -> bool:
+    """Whether a value is made of a quantized constant alone: dequantized, and moved."""
+    op = value.producer
+    if isinstance(op, Dequantize | DequantizeChannels):
+        return op.x.is_constant
+    return isinstance(op, Reshape | Slice | Transpose) and is_weights(op.x)
 
 
 def permuted(node: ForeignNode, g: GraphBuilder, x: Value, permutation: tuple[int, ...], name: str = "") -> Value:
@@ -233,15 +243,22 @@ def grouped(conv: OnnxConvolution, g: GraphBuilder) -> Iterator[OnnxConvolution]
     node = conv.node
     if conv.groups > _MAXIMUM_GROUPS:
         raise node.unsupported(f"Conv of {conv.groups} groups", help=f"up to {_MAXIMUM_GROUPS}, or one channel each")
-    if conv.w.data is None or (conv.b is not None and conv.b.data is None):
+    if any(value is not None and value.data is None and not is_weights(value) for value in (conv.w, conv.b)):
         raise node.unsupported("Conv of several groups with weights that are computed at run time")
     channels, count = conv.group_channels, conv.w.type.shape[0] // conv.groups
     for group in range(conv.groups):
-        part = slice(group * count, (group + 1) * count)
         x = channel_slice(node, g, conv.x, group * channels, channels)
-        w = g.constant(np.ascontiguousarray(conv.w.data[part]), name=conv.w.name)
-        b = None if conv.b is None or conv.b.data is None else g.constant(conv.b.data[part].copy(), name=conv.b.name)
+        w = _rows(node, g, conv.w, group * count, count)
+        b = None if conv.b is None else _rows(node, g, conv.b, group * count, count)
         yield replace(conv, x=x, w=w, b=b, groups=1)
+
+
+def _rows(node: ForeignNode, g: GraphBuilder, x: Value, begin: int, count: int) -> Value:
+    """Some slices along the first axis; of a constant at once."""
+    if x.data is not None:
+        return g.constant(np.ascontiguousarray(x.data[begin : begin + count]), name=x.name)
+    inner = x.type.shape[1:]
+    return g.add(Slice(x, (begin, *(0 for _ in inner)), (count, *inner), location=node.location))
 
 
 def channel_slice(node: ForeignNode, g: GraphBuilder, x: Value, begin: int, size: int) -> Value:

@@ -13,51 +13,70 @@ from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel.core import Expr, binary, cast, clamp, select
+from luciole.kernel.core import Expr, Operand, binary, cast, clamp, select
 from luciole.ops import common
 from luciole.ops.common import Requantizer
 
-#: Quotients beyond this give the ends of int8 whatever the zero point.
-_LARGEST_QUOTIENT = 1024.0
+#: What reals are quantized to.
+NARROW = (DType.I8, DType.U8, DType.I16, DType.U16)
+
+
+def quantized_element(x: Expr, scale: Operand, zero_point: Operand, dtype: DType, rounding: Rounding) -> Expr:
+    """The quotient's integer part, plus one away from zero where the rest, which is exact, asks for it.
+
+    Quotients beyond four times the range of `dtype` give its ends whatever the zero point.
+    """
+    quotient = x / scale
+    number = select(quotient.eq(quotient), quotient, 0.0)
+    largest = float(4 << dtype.bits)
+    bounded = clamp(number, -largest, largest)
+    whole = bounded.cast(DType.I32)
+    rest = bounded - whole.cast(DType.F32)
+    up, down = rest >= 0.5, rest <= -0.5
+    if rounding == "onnx":
+        is_odd = (whole & 1).ne(0)
+        up = binary("or", rest > 0.5, binary("and", up, is_odd))
+        down = binary("or", rest < -0.5, binary("and", down, is_odd))
+    one, none = cast(1, DType.I32), cast(0, DType.I32)
+    rounded = whole + select(up, one, none) - select(down, one, none)
+    return clamp(rounded + zero_point, *dtype.limits).cast(dtype)
+
+
+def narrow_type(name: str) -> DType:
+    """One of `NARROW` by its name; `F32` for another."""
+    return next((dtype for dtype in NARROW if dtype.value == name), DType.F32)
 
 
 @operator("quantize")
 class Quantize(Elementwise):
-    """y = clamp(round(x / scale) + zero_point), f32 to i8.
+    """y = clamp(round(x / scale) + zero_point), f32 to i8, or to u8, i16 or u16.
 
     The quotient is rounded to float32; halves go away from zero, to even for rounding `onnx`. Infinities give the
-    ends of int8, a NaN the zero point.
+    ends of the integer type, a NaN the zero point.
     """
 
     x: Value
     rounding: Rounding = "tflite"
+    to: str = "i8"
 
     def infer(self) -> TensorType:
         if self.x.type.dtype is not DType.F32:
             raise self.error("x must be f32", "unsupported-types")
-        return TensorType(DType.I8, self.x.type.shape, common.result_quant(self))
+        dtype = narrow_type(self.to)
+        if dtype not in NARROW:
+            raise self.error(f"reals are not quantized to {self.to!r}", "unsupported-types")
+        return TensorType(dtype, self.x.type.shape, common.result_quant(self, dtype))
 
     def compute(self, x: Array) -> Array:
-        quant = common.result_quant(self)
-        return arithmetic.quantize(x, quant.scale, quant.zero_point, rounding=self.rounding).astype(np.int8)
+        dtype = narrow_type(self.to)
+        quant = common.result_quant(self, dtype)
+        numbers = arithmetic.quantize(x, quant.scale, quant.zero_point, dtype.limits, self.rounding)
+        return numbers.astype(dtype.numpy)
 
     def element(self, v: Views, *operands: Expr) -> Expr:
-        """The quotient's integer part, plus one away from zero where the rest, which is exact, asks for it."""
-        quant = common.result_quant(self)
-        (x,) = operands
-        quotient = x / quant.scale
-        number = select(quotient.eq(quotient), quotient, 0.0)
-        bounded = clamp(number, -_LARGEST_QUOTIENT, _LARGEST_QUOTIENT)
-        whole = bounded.cast(DType.I32)
-        rest = bounded - whole.cast(DType.F32)
-        up, down = rest >= 0.5, rest <= -0.5
-        if self.rounding == "onnx":
-            is_odd = (whole & 1).ne(0)
-            up = binary("or", rest > 0.5, binary("and", up, is_odd))
-            down = binary("or", rest < -0.5, binary("and", down, is_odd))
-        one, none = cast(1, DType.I32), cast(0, DType.I32)
-        rounded = whole + select(up, one, none) - select(down, one, none)
-        return clamp(rounded + quant.zero_point, -128, 127).cast(DType.I8)
+        (x,), dtype = operands, narrow_type(self.to)
+        quant = common.result_quant(self, dtype)
+        return quantized_element(x, quant.scale, quant.zero_point, dtype, self.rounding)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
@@ -69,31 +88,43 @@ class Quantize(Elementwise):
         yield cls(
             s.f32_values(0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 3.0, 9e9, np.nan), rounding="onnx", quant=s.quant(1.0, 127)
         )
+        yield cls(s.f32(40, low=-9, high=9), rounding="onnx", to="u8", quant=s.quant(0.05, 130))
+        yield cls(s.f32(40, low=-9, high=9), rounding="onnx", to="i16", quant=s.quant(0.0002, -3))
+        yield cls(s.f32_values(0.0, 1e9, -1e9, 3.5, 2.5, np.nan), rounding="onnx", to="u16", quant=s.quant(1.0, 40000))
 
 
 @operator("dequantize")
 class Dequantize(Elementwise):
-    """y = scale * (x - zero_point), i8 to f32: the difference is exact, the product rounded once."""
+    """y = scale * (x - zero_point), integers of up to 32 bits to f32; the difference is exact, its product rounded.
+
+    i32 has the zero point 0 and becomes the nearest float before.
+    """
 
     x: Value
 
     def infer(self) -> TensorType:
-        if self.x.type.dtype is not DType.I8:
-            raise self.error("x must be i8", "unsupported-types")
-        common.operand_quant(self, self.x)
-        return TensorType(DType.F32, self.x.type.shape)
+        x = self.x.type
+        if x.dtype not in (*NARROW, DType.I32):
+            raise self.error("x must be of integers of up to 32 bits", "unsupported-types")
+        if common.operand_quant(self, self.x).zero_point and x.dtype is DType.I32:
+            raise self.error("i32 has no zero point but 0", "unsupported-quantization")
+        return TensorType(DType.F32, x.shape)
 
     def compute(self, x: Array) -> Array:
         quant = common.operand_quant(self, self.x)
         return arithmetic.dequantize(x, quant.scale, quant.zero_point)
 
     def element(self, v: Views, *operands: Expr) -> Expr:
-        return common.centered(self, self.x, operands[0]).cast(DType.F32) * common.operand_quant(self, self.x).scale
+        quant = common.operand_quant(self, self.x)
+        return (operands[0].cast(DType.I32) - quant.zero_point).cast(DType.F32) * quant.scale
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.i8(2, 30, scale=0.1, zero=-128))
         yield cls(s.i8(1, scale=1.0, zero=127))
+        for dtype, zero in ((DType.U8, 130), (DType.I16, -30000), (DType.U16, 65535), (DType.I32, 0)):
+            numbers = s.random.integers(*dtype.limits, 30, endpoint=True).astype(dtype.numpy)
+            yield cls(s.array(numbers, s.quant(0.003, zero)))
 
 
 @operator("requantize")

@@ -6,9 +6,10 @@ from luciole.passes.activation_fusion import FUSE_ACTIVATIONS
 from luciole.passes.affine_folding import FOLD_AFFINE
 from luciole.passes.channel_shrinking import shrink_channels
 from luciole.passes.common_subexpressions import share_common_subexpressions
-from luciole.passes.constant_folding import fold_constants
+from luciole.passes.constant_folding import fold_constants, fold_dequantized
 from luciole.passes.dead_code import remove_dead_code
 from luciole.passes.elementwise_fusion import fuse_elementwise
+from luciole.passes.integer_fusion import FUSE_INTEGERS
 from luciole.passes.layout import MOVE_LAYOUTS
 from luciole.passes.manager import GraphPass
 from luciole.passes.pad_folding import FOLD_PADS
@@ -24,6 +25,10 @@ OPTIMIZE: tuple[GraphPass, ...] = (
     share_common_subexpressions,
     MOVE_LAYOUTS,
     FOLD_SHAPES,
+    FUSE_ACTIVATIONS,
+    FUSE_INTEGERS,
+    fold_dequantized,
+    fold_constants,
     FOLD_QUANTIZATION,
     FOLD_PADS,
     SIMPLIFY_WINDOWS,

@@ -29,9 +29,26 @@ from luciole.importers.onnx.tensors import GRAPH_TYPES, MAXIMUM_RANK
 from luciole.importers.onnx.upgrade import upgrade
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array, TensorType
 from luciole.ops.catalog import load_operators
+from luciole.ops.onnx_options import is_weights
 
 #: How many problems, and how many kinds or names within one problem, an error shows.
 _MAXIMUM_PROBLEMS, _MAXIMUM_KINDS, _MAXIMUM_NAMES = 20, 20, 3
+
+#: Kinds that may be computed in integers: of quantized constants they read the integers.
+_OF_INTEGERS: tuple[str, ...] = (
+    "Add",
+    "Concat",
+    "Conv",
+    "Flatten",
+    "Gemm",
+    "Identity",
+    "MatMul",
+    "Mul",
+    "Reshape",
+    "Squeeze",
+    "Sub",
+)
+_OF_INTEGERS += ("Transpose", "Unsqueeze")
 
 
 def load_onnx(data: bytes, file: str, folder: Path | None = None, dims: Mapping[str, int] | None = None) -> Graph:
@@ -98,6 +115,8 @@ class _Build:
         self.values: dict[str, Value] = {}
         for name, type in inputs.items():
             self.values[name] = self.g.input(name, type.dtype, type.shape)
+        #: Constants that the file has as integers with a scale, for nodes that may be computed in integers.
+        self.dequantized: dict[str, Value] = {}
         #: Tensors whose node was refused, and all that depends on them: nothing can be said about those.
         self.unknown = {i.name for i in model.inputs} - set(inputs)
 
@@ -117,7 +136,7 @@ class _Build:
         plain = ForeignNode(
             kind=node.kind,
             location=node.location,
-            inputs=tuple(self._operand(name, node.location) if name else None for name in node.inputs),
+            inputs=tuple(self._operand(name, node.location, node.kind) if name else None for name in node.inputs),
             output_names=node.outputs,
             output_types=(),
             attributes=node.attributes,
@@ -148,9 +167,11 @@ class _Build:
                 continue
             _check_result(foreign, value)
             self.values[name] = value
-            if is_constant and value.type.elements <= MAXIMUM_FOLDED:
+            if (is_constant or is_weights(value)) and value.type.elements <= MAXIMUM_FOLDED:
                 self.arrays[name] = _frozen(_computed(value))
                 del self.values[name]
+                if is_weights(value):
+                    self.dequantized[name] = value
 
     def _add_branch(self, node: ForeignNode, opset: int) -> None:
         """Add the nodes of one branch of an `If` whose condition is known."""
@@ -171,8 +192,10 @@ class _Build:
             if inner_name in self.arrays:
                 self.arrays[name] = self.arrays[inner_name]
 
-    def _operand(self, name: str, location: Location) -> Value:
-        """The value of a tensor; a constant is made when it is first read."""
+    def _operand(self, name: str, location: Location, kind: str = "") -> Value:
+        """The value of a tensor for a node of a kind; a constant is made when it is first read."""
+        if kind in _OF_INTEGERS and name in self.dequantized:
+            return self.dequantized[name]
         if name not in self.values:
             if name not in self.arrays:  # in a graph that a node holds; others are checked when they are read
                 raise CompileError.of("malformed-graph", f'"{printable(name)}" is read, but nothing made it', location)

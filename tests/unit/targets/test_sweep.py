@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 from luciole.emulate.cores import find_core
+from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
-from support.layer_sweep import SWEPT_CORES, random_layers, sweep
+from luciole.ops.pool import MaxPool2d
+from support.layer_sweep import SWEPT_CORES, Layer, random_layers, sweep
 
 
 def _sweep(core: str, seed: int, count: int) -> None:
@@ -21,6 +23,16 @@ def _sweep(core: str, seed: int, count: int) -> None:
 @pytest.mark.parametrize("core", SWEPT_CORES)
 def test_random_layers_by_the_kernels_of_a_core(core: str) -> None:
     _sweep(core, 1, 15)
+
+
+def test_loops_over_windows_in_memory_end() -> None:
+    """LLVM's gathers of MVE once took the end of such a loop away."""
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    s = Samples(1)
+    pool = MaxPool2d(s.i8(1, 11, 12, 4), (3, 4), strides=(3, 3))
+    (swept,) = sweep("cortex-m55", [Layer("max pool", pool, s)])
+    assert swept.instructions_each < 200
 
 
 @pytest.mark.slow

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from luciole.bundle import build_object, inspect_object
 from luciole.compilation import Compilation
 from luciole.graph.core import Graph
-from luciole.lower.choice import Chosen, Point, all_alternatives, frontier
+from luciole.lower.choice import Point, all_alternatives, frontier, pick
 from luciole.program.core import Program
 from luciole.report.model import FlashReport
 
 #: Programs that are built at most; each tells how far the estimates are off.
 _ATTEMPTS = 6
 
-#: Makes the program of a graph with chosen kernels.
-Lower = Callable[[Chosen], Program]
+#: Makes the program of a graph with chosen kernels, and shares them as far as the point has instructions to spare.
+Lower = Callable[[Point], Program]
 
 
 def flash_of(program: Program, run: Compilation) -> FlashReport:
@@ -28,35 +29,49 @@ def flash_of(program: Program, run: Compilation) -> FlashReport:
 def fastest_within(run: Compilation, graph: Graph, limit: int, lower: Lower) -> Program:
     """The fastest program whose flash, measured, is within a limit of bytes; where there is none, the smallest.
 
+    Kernels are shared where nothing fits otherwise.
+
     Estimates say where on the curve to look, measurements what fits: a fastest program that was not looked at because
     of them may exist, one that exceeds the limit is not returned while another fits.
     """
     points = frontier(all_alternatives(graph, run.target, "speed"))
-    return _search(points, limit, lambda point: lower(dict(point.chosen)), lambda p: flash_of(p, run).total_bytes)
+    best = _search(points, limit, lower, lambda program: flash_of(program, run).total_bytes)
+    if best.size_bytes > limit:
+        shared = [
+            replace(point, spare_instructions=3 * point.instructions) for point in (pick(points, "size"), points[-1])
+        ]
+        best = min(
+            best,
+            _search(shared, limit, lower, lambda program: flash_of(program, run).total_bytes),
+            key=lambda f: f.size_bytes,
+        )
+    return best.program
 
 
-def _search(
-    points: Sequence[Point], limit: int, build: Callable[[Point], Program], measure: Callable[[Program], int]
-) -> Program:
+@dataclass(frozen=True)
+class _Fit:
+    """A program and the flash that it takes."""
+
+    program: Program
+    size_bytes: int
+
+
+def _search(points: Sequence[Point], limit: int, lower: Lower, measure: Callable[[Program], int]) -> _Fit:
+    """The program of the first point that fits, or of the smallest that was looked at."""
     low, high, other_bytes = 0, len(points) - 1, 0
-    best: Program | None = None
-    smallest: tuple[int, Program] | None = None
+    found: list[_Fit] = []
+    best: _Fit | None = None
     for _ in range(_ATTEMPTS):
         fitting = [i for i in range(low, high + 1) if points[i].flash_bytes + other_bytes <= limit]
-        if not fitting and best is not None:
+        if low > high or (not fitting and best is not None):
             break
         index = fitting[0] if fitting else high
-        program = build(points[index])
-        size = measure(program)
-        if smallest is None or size < smallest[0]:
-            smallest = size, program
-        if size <= limit:
-            best, high = program, index - 1
+        program = lower(points[index])
+        found.append(_Fit(program, measure(program)))
+        if found[-1].size_bytes <= limit:
+            best, high = found[-1], index - 1
         else:
             low = index + 1
         # What the entry functions take, and by how much estimates are off there.
-        other_bytes = size - points[index].flash_bytes
-        if low > high:
-            break
-    assert smallest is not None
-    return best if best is not None else smallest[1]
+        other_bytes = found[-1].size_bytes - points[index].flash_bytes
+    return best if best is not None else min(found, key=lambda fit: fit.size_bytes)

@@ -16,13 +16,14 @@ from luciole.graph.extract import copy_graph
 from luciole.importers import load_model
 from luciole.importers.samples import Scaling, fed_samples
 from luciole.ir.target import Target
-from luciole.lower.choice import Chosen, choose_recipes
+from luciole.lower.choice import Point, choose
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators
 from luciole.lower.overlap import lower_small
 from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
+from luciole.lower.sharing import share_kernels
 from luciole.options import Options
 from luciole.passes.elementwise_fusion import fuse_elementwise
 from luciole.passes.manager import DeveloperOptions, PassContext
@@ -62,19 +63,25 @@ def build_program(run: Compilation) -> Program:
     graph = run("quantize", quantize, graph, run)
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
     if run.has_passed("lower") or not run.options.use_recipes or run.options.optimize == "ram":
-        return build_chosen(run, graph, {})
+        return build_chosen(run, graph, Point(0, 0, 0))
     if run.options.max_flash is not None and run.options.optimize != "size":
         return fastest_within(run, graph, run.options.max_flash, partial(build_chosen, run, graph))
-    return build_chosen(run, graph, choose_recipes(graph, run.target, run.options.optimize))
+    return build_chosen(run, graph, choose(graph, run.target, run.options.optimize))
 
 
-def build_chosen(run: Compilation, graph: Graph, chosen: Chosen) -> Program:
+def build_chosen(run: Compilation, graph: Graph, point: Point) -> Program:
     """The stages from a graph to a program with chosen kernels."""
-    lowering = replace(run.lowering, chosen=chosen)
+    lowering = replace(run.lowering, chosen=dict(point.chosen))
     program = run("lower", lower_ordered, graph, run.target, lowering)
     program = run("plan", plan_within, program, run.target, lowering, run.options.max_ram)
     run.check_ram(program)
-    return run("schedule", schedule_kernels, program, run.target)
+    return run("schedule", schedule, program, run.target, point.spare_instructions)
+
+
+def schedule(program: Program, target: Target, spare_instructions: int) -> Program:
+    """The program with kernels as its target wants them, one for several as far as there are instructions to spare."""
+    program = schedule_kernels(program, target)
+    return share_kernels(program, target, spare_instructions) if spare_instructions else program
 
 
 def quantize(graph: Graph, run: Compilation) -> Graph:
@@ -120,7 +127,7 @@ def lower_again(run: Compilation, graph: Graph) -> Program:
     """The program of a graph that was optimized already."""
     lowering = run.lowering
     if run.options.use_recipes:
-        lowering = replace(lowering, chosen=choose_recipes(graph, run.target, run.options.optimize))
+        lowering = replace(lowering, chosen=dict(choose(graph, run.target, run.options.optimize).chosen))
     program = run("lower", lower_ordered, graph, run.target, lowering)
     program = run("plan", plan_memory, program)
     return run("schedule", schedule_kernels, program, run.target)

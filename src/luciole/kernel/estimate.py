@@ -41,6 +41,8 @@ from luciole.kernel.walk import children, walk
 
 #: Entering and leaving a function with its registers saved.
 _CALL = 12
+#: What moving operands between eight registers and memory adds to plain loops.
+_SPILLS = 1.4
 #: Support functions of floating point, on cores without: instructions by operation, as libgcc's take.
 _SOFT_FLOAT = {"add": 50.0, "sub": 50.0, "mul": 40.0, "divide": 120.0, "min": 25.0, "max": 25.0}
 _SOFT_COMPARE, _SOFT_CAST = 20.0, 25.0
@@ -56,6 +58,8 @@ def estimated_instructions(kernel: Kernel, target: Target, scalars: Mapping[str,
     total = sum(
         counts[key] * prices.statement(stmt) + prices.turns(stmt, counts) for key, stmt in seen.items() if key in counts
     )
+    if prices.is_small and not kernel.is_scheduled:
+        total *= _SPILLS
     return int(_CALL + total)
 
 

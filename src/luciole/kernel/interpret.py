@@ -7,7 +7,7 @@ that nothing has written (outputs and workspaces start undefined) all raise `Ker
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,7 +68,9 @@ class Pointer:
 class _Memory:
     """The bytes of one buffer and which of them hold a value."""
 
-    def __init__(self, parameter: Parameter, array: Array | None) -> None:
+    def __init__(self, parameter: Parameter, array: Array | None, length: int | None) -> None:
+        if length is not None:
+            parameter = replace(parameter, shape=(length,))
         self.parameter = parameter
         size = int(np.prod(parameter.shape, dtype=np.int64)) * parameter.dtype.size_bytes
         if array is None:
@@ -125,14 +127,20 @@ def run_kernel(
     buffers: Mapping[str, Array],
     scalars: Mapping[str, int] | None = None,
     overlap: tuple[str, str, int] | None = None,
+    lengths: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """Run a kernel and return its `out` and `inout` buffers.
 
     `buffers` holds an array for every `in` and `inout` parameter. `overlap` names an input and a result that share
-    memory, and how many bytes the result begins below the input: reading what was overwritten is an error. Raises
-    `KernelError` on anything the IR forbids.
+    memory, and how many bytes the result begins below the input: reading what was overwritten is an error. A kernel
+    with scalars may be given vectors shorter than its parameters: `lengths` names them. Raises `KernelError` on
+    anything the IR forbids.
     """
-    memories = {p.name: _Memory(p, buffers[p.name] if p.kind in ("in", "inout") else None) for p in kernel.parameters}
+    short = lengths or {}
+    memories = {
+        p.name: _Memory(p, buffers[p.name] if p.kind in ("in", "inout") else None, short.get(p.name))
+        for p in kernel.parameters
+    }
     if overlap is not None:
         source, result, distance = overlap
         memories[result].shared = memories[source], distance
@@ -148,7 +156,7 @@ def run_kernel(
         if parameter.kind in ("out", "inout"):
             if not memory.defined.all():
                 raise KernelError(f"{int((~memory.defined).sum())} bytes of {parameter.name} were never written")
-            results[parameter.name] = memory.bytes.view(parameter.dtype.numpy).reshape(parameter.shape)
+            results[parameter.name] = memory.bytes.view(parameter.dtype.numpy).reshape(memory.parameter.shape)
     return results
 
 

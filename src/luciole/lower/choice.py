@@ -8,7 +8,7 @@ other beats in both cycles and bytes, and what is asked for is a point on that c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from luciole.graph.core import Graph, Operator
@@ -16,12 +16,9 @@ from luciole.ir.target import Target
 from luciole.options import Optimize
 from luciole.targets.base import Alternative, KernelRecipe, alternatives
 
-#: Recipes by operator; operators that are not named take the usual one.
-Chosen = Mapping[Operator, KernelRecipe]
-
-#: What `balanced` and `size` may cost: instructions of the fastest choice times this. Sharing kernels, which is decided
-#: later, takes a part of what `size` has.
-BALANCED_SLOWDOWN, SIZE_SLOWDOWN = 1.1, 1.35
+#: What `balanced` and `size` may cost: instructions of the fastest choice times this; for `size`, which is
+#: promised to stay within 1.5, before and after kernels are shared.
+BALANCED_SLOWDOWN, SIZE_SLOWDOWN, SHARED_SLOWDOWN = 1.1, 1.3, 1.42
 #: Points kept while curves are added up.
 _MAXIMUM_POINTS = 400
 #: Layers of equal shapes are given so many different kernels at most.
@@ -36,6 +33,8 @@ class Point:
     instructions: int
     flash_bytes: int
     chosen: tuple[tuple[Operator, KernelRecipe], ...] = ()
+    #: Instructions that may be added by sharing kernels.
+    spare_instructions: int = 0
 
     def plus(self, other: Point) -> Point:
         """Both choices together."""
@@ -63,17 +62,19 @@ def pick(points: Sequence[Point], optimize: Optimize) -> Point:
     """
     fastest = points[0]
     if optimize == "size":
-        return min(_within(points, SIZE_SLOWDOWN), key=lambda p: p.flash_bytes)
+        smallest = min(_within(points, SIZE_SLOWDOWN), key=lambda p: p.flash_bytes)
+        spare = int(SHARED_SLOWDOWN * min(p.instructions for p in points)) - smallest.instructions
+        return replace(smallest, spare_instructions=max(0, spare))
     if optimize == "balanced":
         return min(_within(points, BALANCED_SLOWDOWN), key=lambda p: p.cycles * max(1, p.flash_bytes))
     return fastest
 
 
-def choose_recipes(graph: Graph, target: Target, optimize: Optimize) -> Chosen:
-    """A recipe for each operator that has a choice."""
+def choose(graph: Graph, target: Target, optimize: Optimize) -> Point:
+    """A recipe for each operator that has a choice, and what that costs."""
     if optimize == "ram":
-        return {}
-    return dict(pick(frontier(all_alternatives(graph, target, optimize)), optimize).chosen)
+        return Point(0, 0, 0)
+    return pick(frontier(all_alternatives(graph, target, optimize)), optimize)
 
 
 def all_alternatives(graph: Graph, target: Target, optimize: Optimize) -> dict[Operator, list[Alternative]]:

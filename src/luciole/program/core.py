@@ -16,7 +16,7 @@ from typing import Literal
 from luciole.errors import InternalError, Location
 from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.types import Array, DType, Shape
-from luciole.kernel.core import Kernel
+from luciole.kernel.core import Kernel, Parameter
 
 RegionKind = Literal["const", "arena"]
 BufferKind = Literal["input", "output", "temp", "const", "workspace", "ring"]
@@ -312,3 +312,10 @@ def lies_in_place(program: Program, op: Operator) -> bool:
         if inner is None or outer is None or (inner.whole, inner.whole_offset) != (outer.name, part.offset_bytes):
             return False
     return True
+
+
+def may_be_shorter(kernel: Kernel, parameter: Parameter) -> bool:
+    """Whether a buffer may have fewer elements than the parameter that it is bound to: vectors of kernels with scalars,
+    which say how much of them is used.
+    """
+    return bool(kernel.scalars) and len(parameter.shape) == 1

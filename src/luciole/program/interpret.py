@@ -16,7 +16,18 @@ from luciole.graph.core import Operator, Value
 from luciole.graph.interpret import compute_operator
 from luciole.ir.types import Array, TensorType
 from luciole.kernel.interpret import run_kernel
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Copy, Instruction, Program, Run, Stream, row_places
+from luciole.program.core import (
+    ARENA,
+    WEIGHTS,
+    Buffer,
+    Copy,
+    Instruction,
+    Program,
+    Run,
+    Stream,
+    may_be_shorter,
+    row_places,
+)
 
 _POISON = 0xA5
 
@@ -118,15 +129,19 @@ def _run_by_kernel(
     """`places` are the bytes at which operands begin in their buffers, by parameter."""
     begins = places or {}
     kernel = program.kernels[instruction.kernel]
-    arrays = {}
+    arrays, lengths = {}, {}
     for operand in instruction.operands:
         parameter = kernel.parameter(operand.parameter)
+        shape = parameter.shape
+        if may_be_shorter(kernel, parameter) and not instruction.rows:
+            shape = (program.buffers[operand.buffer].size_bytes // parameter.dtype.size_bytes,)
+            lengths[parameter.name] = shape[0]
         if operand.kind in ("in", "inout"):
-            type = TensorType(parameter.dtype, parameter.shape)
+            type = TensorType(parameter.dtype, shape)
             begin = begins.get(parameter.name, 0)
             arrays[parameter.name] = memory.read(program.buffers[operand.buffer], type, begin)
     scalars = {s.name: value for s, value in zip(kernel.scalars, instruction.scalars, strict=True)}
-    results = run_kernel(kernel, arrays, scalars, _shared_memory(program, instruction))
+    results = run_kernel(kernel, arrays, scalars, _shared_memory(program, instruction), lengths)
     for operand in instruction.operands:
         if operand.kind in ("out", "inout"):
             begin = begins.get(operand.parameter, 0)

@@ -6,7 +6,7 @@
 3. A constant has data of its type that cannot be written; no other buffer has data.
 4. A kernel stands under its name, is used, and no instruction uses another.
 5. An instruction's operands are the kernel's parameters in order: name, kind, element type, bytes, alignment; it gives
-   an i32 for each scalar.
+   an i32 for each scalar. Vectors of kernels with scalars may have fewer bytes.
 6. Every operator of the graph that needs code has one instruction, in an order in which values are made before they are
    used, and no instruction computes anything else. An operator that only puts one tensor into another needs no code
    where the buffers of its parts lie in the other's as it says.
@@ -58,6 +58,7 @@ from luciole.program.core import (
     Region,
     Stream,
     lies_in_place,
+    may_be_shorter,
 )
 from luciole.program.verify_parts import byte_sharers, is_within, part_problems
 from luciole.program.verify_streams import stream_problems
@@ -179,6 +180,7 @@ def _operands(program: Program, step: int, instruction: Instruction, kernel: Ker
         where = f"instruction {step}: buffer {buffer.name}"
         needed = _size_bytes(parameter.dtype, parameter.shape)
         is_part = bool(instruction.rows) and buffer.kind != "const" and buffer.size_bytes >= needed
+        is_part |= may_be_shorter(kernel, parameter) and not instruction.rows and buffer.size_bytes <= needed
         if buffer.dtype is not parameter.dtype or (buffer.size_bytes != needed and not is_part):
             have = f"{buffer.dtype.value} of {buffer.size_bytes} bytes"
             yield 5, f"{where} is {have}, {parameter.name} is {parameter.dtype.value} of {needed} bytes"

@@ -43,9 +43,6 @@ RECIPE_MODULES = (
     "luciole.targets.scalar.depthwise",
 )
 
-#: How many instructions of plain loops one becomes where compilers vectorize, about.
-VECTOR_GAIN = 3
-
 #: Constants start at multiples of this, so that kernels may read them by words.
 CONSTANT_ALIGNMENT = 4
 
@@ -154,10 +151,10 @@ class GenericRecipe(KernelRecipe):
             op.loops(k, v)
 
     def cost(self, op: Operator, target: Target) -> Cost:
-        """From the loops of the kernel. Where LLVM makes vectors of them, an instruction does the work of several."""
+        """From the loops of the kernel. What LLVM makes vectors of is not foreseen."""
         bound = build_kernel(op, self)
         kernel = bound.kernel if target.has("long_multiply") else expand_long_multiply(bound.kernel)
-        instructions = estimated_instructions(kernel, target) // (VECTOR_GAIN if target.has_vectors else 1)
+        instructions = estimated_instructions(kernel, target)
         constants = sum(data.nbytes for _, data in bound.constants)
         cycles = int(1.3 * instructions)
         return Cost(instructions, cycles, estimated_code_bytes(kernel, target), constants, bound.workspace_bytes)

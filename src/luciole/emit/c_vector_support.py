@@ -75,6 +75,8 @@ class VectorSupport:
     intrinsics: dict[VectorFunction, Intrinsic]
     #: Names of helpers on scalars, see `c_prelude`.
     used: set[str] = field(default_factory=set)
+    #: Functions that only bodies by MVE call.
+    native_only: set[VectorFunction] = field(default_factory=set)
 
     def print(self) -> str:
         """Types and functions, to stand behind the helpers on scalars and the intrinsics' own functions; nothing when
@@ -113,8 +115,11 @@ class VectorSupport:
             lines.append(f"const {type} {definition.variable.name} = {printer.value(definition.value)};")
         lines.append(f"return {printer.value(wide.result)};")
         for inner, called in printer.vector_intrinsics.items():
-            self.intrinsics.setdefault(inner, called)
+            if inner not in self.intrinsics:
+                self.intrinsics[inner] = called
+                self.native_only.add(inner)
             self._expand(inner, called, bodies)
+        self.native_only |= printer.vector_functions - self.functions
         self.functions |= printer.vector_functions
         self.used |= printer.used
         return "\n".join(lines)
@@ -127,16 +132,24 @@ class VectorSupport:
         given = [_parameter(name, type, is_writing) for name, type in signature.parameters]
         result = "void" if signature.result is None else _c_type(signature.result)
         head = f"LUCIOLE_INLINE {result} {function.name}({', '.join(given)})"
+        if function in self.native_only:
+            native = self._native_body(function, signature, spelled, intrinsic)
+            return f"#if defined(LUCIOLE_MVE)\n{head}\n{{\n{_indented(native)}\n}}\n#endif\n"
         portable = _Lanes(function, signature, intrinsic, is_native=False, used=self.used).body()
         if not _is_native(signature):
             return f"{head}\n{{\n{_indented(portable)}\n}}\n"
-        if not spelled:
-            native = _Lanes(function, signature, intrinsic, is_native=True, used=self.used).body()
-        elif "return" in spelled:
-            native = spelled
-        else:
-            native = f"{spelled};" if signature.result is None else f"return {spelled};"
+        native = self._native_body(function, signature, spelled, intrinsic)
         return f"{head}\n{{\n#if defined(LUCIOLE_MVE)\n{_indented(native)}\n#else\n{_indented(portable)}\n#endif\n}}\n"
+
+    def _native_body(
+        self, function: VectorFunction, signature: _Signature, spelled: str, intrinsic: Intrinsic | None
+    ) -> str:
+        """A function's body where the compiler has MVE."""
+        if not spelled:
+            return _Lanes(function, signature, intrinsic, is_native=True, used=self.used).body()
+        if "return" in spelled:
+            return spelled
+        return f"{spelled};" if signature.result is None else f"return {spelled};"
 
 
 def _indented(text: str) -> str:

@@ -106,6 +106,8 @@ def vector_value(printer: ExpressionPrinter, expr: Expr) -> str:
             return _call(printer, VectorFunction("select", (kind,)), expr.condition, expr.a, expr.b)
         case Cast():
             return _cast(printer, expr)
+        case Bitcast() if kind == type_of(expr.a):
+            return printer.value(expr.a)
         case Bitcast():
             return _call(printer, VectorFunction("bitcast", (kind, type_of(expr.a))), expr.a)
         case Read() | Gather():

@@ -26,6 +26,7 @@ from luciole.lower.schedule import schedule_kernels
 from luciole.lower.sharing import share_kernels
 from luciole.options import Options
 from luciole.passes.elementwise_fusion import fuse_elementwise
+from luciole.passes.integer_only import check_integers, with_integer_ends
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE, SHRINK
 from luciole.program.core import Program
@@ -62,6 +63,8 @@ def build_program(run: Compilation) -> Program:
     graph = run("import", load_model, run.source, dict(run.options.dims))
     graph = run("quantize", quantize, graph, run)
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
+    if run.options.require_int8:
+        check_integers(graph)
     if run.has_passed("lower") or not run.options.use_recipes or run.options.optimize == "ram":
         return build_chosen(run, graph, Point(0, 0, 0))
     if run.options.max_flash is not None and run.options.optimize != "size":
@@ -87,6 +90,9 @@ def schedule(program: Program, target: Target, spare_instructions: int) -> Progr
 def quantize(graph: Graph, run: Compilation) -> Graph:
     """The integer graph, where the user asks for one; it becomes the reference of this compilation."""
     options = run.options
+    if not options.quantize and options.require_int8:
+        graph = with_integer_ends(graph)
+        run.reference = copy_graph(graph)
     if not options.quantize:
         return graph
     prepare(graph, run.passes)

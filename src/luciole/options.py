@@ -75,6 +75,7 @@ class OptionKeywords(TypedDict, total=False):
     optimize: Optimize
     use_recipes: bool
     keep_all_channels: bool
+    require_int8: bool
     weights: WeightsFormat
     quantize: QuantizeTo
     calibration: str | Path
@@ -116,6 +117,8 @@ class Options:
     use_recipes: bool = True
     #: Keep channels that are proven constant, or that nobody reads.
     keep_all_channels: bool = False
+    #: Refuse whatever is computed in floats; float inputs and outputs that are quantized become int8.
+    require_int8: bool = False
     #: How C source has weights above 100 KB: as an array, or as a binary file that the assembler includes.
     weights: WeightsFormat = "array"
     #: Make a float model one of integers, by samples of its data: an .npz, an .npy or a folder of these.

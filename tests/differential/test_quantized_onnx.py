@@ -14,6 +14,7 @@ import onnx
 
 import luciole
 from luciole.graph.core import Graph
+from luciole.ir.arithmetic import dequantize, quantize
 from luciole.ops.fused import Fused
 from support.onnx_models import random_inputs, reference
 from support.quantized_models import FLOAT_MODELS, SCHEMES, quantized
@@ -55,3 +56,27 @@ def test_models_of_onnxruntime_have_integer_kernels(name: str, scheme: str, tmp_
         (result,) = session.run(inputs).values()
         assert np.max(np.abs(result - expected)) <= 1.01 * STEP
         assert np.argmax(result) == np.argmax(expected)
+
+
+def test_models_of_integers_alone_give_the_same_bits_everywhere(tmp_path: Path) -> None:
+    """With int8 ends: on this machine by LLVM and C, and on emulated cores with and without floating-point hardware."""
+    model = quantized("ds_cnn", "u8s8", tmp_path)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    host = luciole.load(path, require_int8=True)
+    others = [
+        luciole.load(path, require_int8=True, emit="c"),
+        luciole.load(path, target="cortex-m4", require_int8=True),
+        luciole.load(path, target="cortex-m0plus", require_int8=True),
+    ]
+    assert float_operators(host.program.graph) == []
+    (taken,), (given,) = host.inputs, host.outputs
+    assert (taken.dtype, given.dtype) == ("int8", "int8")
+    (inputs,) = random_inputs(model, 3).values()
+    numbers = {taken.name: quantize(inputs, taken.scale or 1.0, taken.zero_point or 0, rounding="onnx").astype(np.int8)}
+    (result,) = host.run(numbers).values()
+    for session in others:
+        np.testing.assert_array_equal(next(iter(session.run(numbers).values())), result)
+    (expected,) = reference(model, random_inputs(model, 3)).values()
+    reals = dequantize(result, given.scale or 1.0, given.zero_point or 0)
+    assert np.max(np.abs(reals - expected)) <= 1.01 * STEP

@@ -177,7 +177,9 @@ def _functions(elf: ELFFile, symbols: list[_Symbol]) -> dict[str, FunctionFacts]
         called = calls.get(place.section, {})
         inside = {site: n for site, n in called.items() if place.start <= site < place.start + place.size}
         for call in frame.calls if frame is not None else ():
-            if call.site not in inside:
+            # Armv6-M has no longer branch than `bl`: within a function it is a jump.
+            is_jump = place.start < call.target < place.start + place.size
+            if call.site not in inside and not is_jump:
                 inside[call.site] = _at(places, place.section, call.target) or "?"
         found[place.name] = FunctionFacts(
             place.name,

@@ -85,6 +85,7 @@ _COMPILE_OPTIONS = [
         help="Form of large C weights.",
     ),
     click.option("--keep-all-channels", is_flag=True, help="Keep channels that are constant or never read."),
+    click.option("--require-int8", is_flag=True, help="Refuse floats; inputs and outputs become int8."),
     click.option("--generic-kernels", is_flag=True, help="Use no hand-scheduled kernels."),
     _DIM_OPTION,
 ]
@@ -189,6 +190,7 @@ def options_of(given: dict[str, Any]) -> Options:
         max_flash=given["max_flash"],
         use_recipes=not given["generic_kernels"],
         keep_all_channels=given["keep_all_channels"],
+        require_int8=given["require_int8"],
         weights=given["weights"],
         dims=given["dims"],
         quantize=given["quantize"] or "",

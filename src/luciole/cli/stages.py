@@ -30,6 +30,7 @@ _MODEL_COMMENT = "# model "
 
 #: Options that act in a stage before the last, with their flag and that stage: behind it they come too late.
 _EARLY_OPTIONS = {
+    "require_int8": ("--require-int8", "quantize"),
     "keep_all_channels": ("--keep-all-channels", "optimize"),
     "keep_input": ("--keep-input", "lower"),
     "keep_output": ("--keep-output", "lower"),

@@ -27,7 +27,7 @@ MODELS = ROOT.parent / "shared" / "models" / "tflite"
 PEERS = ROOT / "bench" / "data" / "tflm_cmsis_nn.json"
 
 NAMES = ("ic_resnet8_int8", "kws_dscnn_int8", "vww_mbv1_int8", "ad_ae_int8", "sww_int8")
-CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
+CORES = ("cortex-m0plus", "cortex-m23", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
 
 
 @dataclass(frozen=True)

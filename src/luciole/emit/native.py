@@ -24,11 +24,14 @@ _OPTIONS = {
     "enable-arm-maskedgatscat": "true",
 }
 
+#: Cores with eight registers for most instructions.
+_BASELINE = {"enable-misched": "false", "pre-RA-sched": "source", "disable-machine-sink": "true"}
 #: What differs by the beginning of a triple. Register-tiled kernels are written in the order in which their sums fit
 #: the registers; these cores' schedulers would gather products first and additions later, and spill.
 #: Where a clamp is made of branches, sums would sink below those of their neighbors, and operands would be spilled.
 _OPTIONS_OF = {
-    "thumbv6m": {"enable-misched": "false", "pre-RA-sched": "source", "disable-machine-sink": "true"},
+    "thumbv6m": _BASELINE,
+    "thumbv8m.base": _BASELINE,
     "thumbv7m-": {"enable-misched": "false"},
     "riscv32": {
         "enable-misched": "false",

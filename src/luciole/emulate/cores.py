@@ -161,6 +161,13 @@ CORES: tuple[EmulatedCore, ...] = (
         strict_alignment=True,
         note="run as a Cortex-M0: the same instructions",
     ),
+    EmulatedCore(
+        "cortex-m23",
+        Family.THUMB,
+        "UC_CPU_ARM_CORTEX_M33",
+        strict_alignment=True,
+        note="run as a Cortex-M33, which has all instructions of a Cortex-M23",
+    ),
     EmulatedCore("cortex-m3", Family.THUMB, "UC_CPU_ARM_CORTEX_M3", _mps2("mps2-an385")),
     EmulatedCore("cortex-m4", Family.THUMB, "UC_CPU_ARM_CORTEX_M4", _mps2("mps2-an386"), cycle_model="cortex-m4"),
     EmulatedCore("cortex-m7", Family.THUMB, "UC_CPU_ARM_CORTEX_M7", _mps2("mps2-an500")),

@@ -30,6 +30,8 @@ MODULES = (
     "tile",
     "resample",
     "resize",
+    "known_positions",
+    "masks",
     "concat",
     "pad",
     "quantization",

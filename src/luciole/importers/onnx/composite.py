@@ -18,13 +18,15 @@ def _import_identity(node: ForeignNode, g: GraphBuilder) -> Value:
 
 
 @onnx("Dropout")
-def _import_dropout(node: ForeignNode, g: GraphBuilder) -> Value:
-    """At inference; the mask as a second result is not supported."""
-    if any(node.output_names[1:]):
-        raise node.unsupported("Dropout with a mask as a second result is not supported")
-    if node.optional(2) is not None and node.constant(2).any():
+def _import_dropout(node: ForeignNode, g: GraphBuilder) -> tuple[Value, ...]:
+    """At inference, or with nothing dropped; the mask as a second result keeps everything."""
+    ratio = node.constant(1) if node.optional(1) is not None else np.array(0.5)
+    if node.optional(2) is not None and node.constant(2).any() and ratio.any():
         raise node.unsupported("Dropout that trains", help="export the model for inference")
-    return node.input(0)
+    x = node.input(0)
+    if not any(node.output_names[1:]):
+        return (x,)
+    return x, g.constant(np.ones(x.type.shape, np.bool_), name=node.output_names[1])
 
 
 @onnx("Cast")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,8 @@ Folder = Callable[[ForeignNode], Array | tuple[Array, ...]]
 
 def fold(node: ForeignNode) -> tuple[Array, ...] | None:
     """The results of a node, or None where they are not known. Raises `CompileError` when the node makes no sense."""
-    if node.kind in ("Shape", "Size"):
-        return (_shape(node),)
+    if node.kind in _OF_SHAPES:
+        return (_OF_SHAPES[node.kind](node),)
     folder = _FOLDERS.get(node.kind)
     if folder is None or any(value is not None and value.data is None for value in node.inputs):
         return None
@@ -39,15 +40,37 @@ def fold(node: ForeignNode) -> tuple[Array, ...] | None:
 
 def can_fold(kind: str) -> bool:
     """Whether nodes of a kind are computed here when their operands are constants."""
-    return kind in _FOLDERS or kind in ("Shape", "Size")
+    return kind in _FOLDERS or kind in _OF_SHAPES
 
 
 def _shape(node: ForeignNode) -> Array:
     shape = node.input(0).type.shape
-    if node.kind == "Size":
-        return np.array(math.prod(shape), np.int64)
     end = node.integer("end", len(shape))
     return np.array(shape[node.integer("start", 0) : end], np.int64)
+
+
+def _size(node: ForeignNode) -> Array:
+    return np.array(node.input(0).type.elements, np.int64)
+
+
+def _eye(node: ForeignNode) -> Array:
+    """Ones on a diagonal."""
+    type = node.input(0).type
+    if type.rank != 2:
+        raise node.error(f"EyeLike of {type}, which is no matrix")
+    dtype: np.dtype[Any] | None = type.dtype.numpy
+    if "dtype" in node.attributes:
+        _, dtype, _ = ELEMENT_TYPES.get(node.integer("dtype"), ("", None, ""))
+    if dtype is None or dtype.name not in GRAPH_TYPES:
+        raise node.unsupported(f"EyeLike of element type {node.integer('dtype')} is not supported")
+    _check_size(node, type.elements)
+    rows, columns = type.shape
+    offset = min(max(node.integer("k", 0), -rows), columns)
+    return np.asarray(np.eye(rows, columns, offset, dtype=dtype))
+
+
+#: What depends on nothing but the shape of an operand.
+_OF_SHAPES: dict[str, Callable[[ForeignNode], Array]] = {"EyeLike": _eye, "Shape": _shape, "Size": _size}
 
 
 def _check_size(node: ForeignNode, elements: int) -> None:

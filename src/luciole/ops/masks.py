@@ -1,0 +1,59 @@
+"""Triangles and one-hot vectors: rules only, since each chooses between two tensors by a comparison or a constant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from luciole.graph.builder import GraphBuilder
+from luciole.graph.core import Value
+from luciole.graph.foreign import ForeignNode, onnx
+from luciole.ops.bits import Or
+from luciole.ops.comparison import Equal, Select
+from luciole.ops.gather import taken
+from luciole.ops.onnx_options import reshaped
+from luciole.ops.tflite_options import axis_of
+
+#: Bound on the length of a one-hot vector, a free number of the file.
+_MAXIMUM_DEPTH = 1 << 16
+
+
+@onnx("Trilu")
+def _import_trilu(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The upper or lower triangle of the last two axes; zeros elsewhere, whatever stood there."""
+    x = node.input(0)
+    if x.type.rank < 2:
+        raise node.error(f"Trilu of {x.type}, which is no matrix")
+    offset = node.constant_integers(1) if node.optional(1) is not None else (0,)
+    if len(offset) != 1:
+        raise node.error(f"Trilu with {len(offset)} offsets")
+    rows, columns = x.type.shape[-2:]
+    diagonal = min(max(offset[0], -rows - 1), columns + 1)
+    every = np.ones((rows, columns), np.bool_)
+    kept = np.triu(every, diagonal) if node.integer("upper", 1) else np.tril(every, diagonal)
+    mask, zero = g.constant(kept, name=f"{node.name}/kept"), g.constant(np.zeros((), x.type.dtype.numpy))
+    return g.add(Select(mask, x, zero, location=node.location), node.name)
+
+
+@onnx("OneHot")
+def _import_one_hot(node: ForeignNode, g: GraphBuilder) -> Value:
+    """Operands are indices, a constant length, and the two values; indices outside of -length..length choose none."""
+    indices, values = node.input(0), node.input(2)
+    depth = node.constant(1)
+    if depth.size != 1 or not 1 <= depth.item() <= _MAXIMUM_DEPTH or depth.item() != int(depth.item()):
+        raise node.unsupported(f"OneHot of length {depth.tolist()}", help=f"from 1 to {_MAXIMUM_DEPTH}")
+    if values.type.shape != (2,):
+        raise node.error(f"OneHot of values {values.type}; it takes two")
+    length, rank = int(depth.item()), indices.type.rank + 1
+    axis = axis_of(node, node.integer("axis", -1), rank)
+    shape = (*indices.type.shape[:axis], 1, *indices.type.shape[axis:])
+    column = reshaped(node, g, indices, shape)
+    places = np.arange(length).reshape(-1, *(1,) * (rank - 1 - axis))
+    dtype = indices.type.dtype
+    hits = []
+    for candidates in (places, places - length):
+        if dtype.is_float or candidates.min() >= dtype.limits[0]:
+            constant = g.constant(candidates.astype(dtype.numpy), name=f"{node.name}/places")
+            hits.append(g.add(Equal(column, constant, location=node.location)))
+    hit = hits[0] if len(hits) == 1 else g.add(Or(hits[0], hits[1], location=node.location))
+    off, on = (reshaped(node, g, taken(node, g, values, 0, [index]), ()) for index in (0, 1))
+    return g.add(Select(hit, on, off, location=node.location), node.name)

@@ -186,13 +186,16 @@ class Compilation:
         limit, needed = self.options.max_ram, program.arena.size_bytes
         if limit is None or needed <= limit:
             return
-        has_floats = any(buffer.dtype.is_float for buffer in program.in_region(ARENA))
-        remedy = "a smaller input, or int8 instead of floats" if has_floats else "a smaller input"
+        remedies = ["a smaller input"]
+        if any(buffer.dtype.is_float for buffer in program.in_region(ARENA)):
+            remedies.append("int8 instead of floats")
+        if self.options.keep_input or self.options.keep_output:
+            remedies.append("no --keep-input or --keep-output")
         raise CompileError.of(
             "does-not-fit",
             f"the arena needs {needed:,} B, --max-ram allows {limit:,} B",
-            notes=(peak_note(program),),
-            help=f"{remedy}; `luciole inspect` draws the memory over time",
+            notes=(peak_note(program), "this is the smallest arena found, with layers row by row where that helps"),
+            help=f"{', or '.join(remedies)}; `luciole inspect` draws the memory over time",
             exit_code=EXIT_BUDGET,
         )
 

@@ -17,10 +17,9 @@ from luciole.importers import load_model
 from luciole.importers.samples import Scaling, fed_samples
 from luciole.ir.target import Target
 from luciole.lower.choice import Point, choose
-from luciole.lower.lower import LoweringOptions, lower
+from luciole.lower.fit import Fitting, lower_without_copies
+from luciole.lower.lower import LoweringOptions
 from luciole.lower.order import order_operators
-from luciole.lower.overlap import lower_small
-from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
 from luciole.lower.sharing import share_kernels
@@ -151,18 +150,11 @@ def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Pro
     return lower_without_copies(graph, target, options)
 
 
-def lower_without_copies(graph: Graph, target: Target, options: LoweringOptions) -> Program:
-    """The program of an ordered graph; tensors that others are made of lie in these, where that is possible."""
-    program = lower_small(graph, target, options) if options.allows_overlap else lower(graph, target, options)
-    return place_parts(program) if options.places_parts else program
-
-
 def plan_within(program: Program, target: Target, options: LoweringOptions, max_bytes: int | None) -> Program:
-    """The planned program; where its arena exceeds `max_bytes`, the one whose results overlap inputs if that is
-    smaller.
+    """The planned program: with overlaps allowed the smallest there is; else, where its arena exceeds `max_bytes`, the
+    fastest that does not, or the smallest.
     """
-    planned = plan_memory(program)
-    if max_bytes is None or planned.arena.size_bytes <= max_bytes or options.allows_overlap:
-        return planned
-    smaller = plan_memory(lower_without_copies(program.graph, target, replace(options, allows_overlap=True)))
-    return min((planned, smaller), key=lambda p: p.arena.size_bytes)
+    fitting = Fitting(program, target, options)
+    if options.allows_overlap:
+        return fitting.smallest()
+    return fitting.plain if max_bytes is None else fitting.within(max_bytes)

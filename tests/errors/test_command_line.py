@@ -100,13 +100,14 @@ def test_a_model_that_is_none(refused: Refused, folder: Path, content: bytes) ->
 
 def test_budgets(refused: Refused, folder: Path) -> None:
     assert refused(EXIT_BUDGET, "compile", "small.graph", "--generic-kernels", "--max-ram", "100") == (
-        "error[does-not-fit]: the arena needs 288 B, --max-ram allows 100 B\n"
-        "  --> largest at the peak (instruction 2): %body 144 B, %middle 144 B\n"
+        "error[does-not-fit]: the arena needs 192 B, --max-ram allows 100 B\n"
+        "  --> largest at the peak (instruction 2): %joined 144 B, %middle 144 B, %body 24 B\n"
+        "  --> this is the smallest arena found, with layers row by row where that helps\n"
         "  help: a smaller input; `luciole inspect` draws the memory over time"
     )
     save_small(folder, small_float())
     assert "a smaller input, or int8 instead of floats;" in refused(
-        EXIT_BUDGET, "run", "small_float.graph", "-i", "in.npz", "--max-ram", "1K"
+        EXIT_BUDGET, "run", "small_float.graph", "-i", "in.npz", "--max-ram", "200"
     )
     flash = refused(EXIT_BUDGET, "compile", "small.graph", "--max-flash", "1K", "--target", "cortex-m4")
     assert flash.startswith("error[does-not-fit]: the bundle needs ")

@@ -75,7 +75,7 @@ _COMPILE_OPTIONS = [
         show_default=True,
         help="What to spare: time, flash, both alike, or RAM.",
     ),
-    click.option("--max-ram", type=SizeType(), help="Refuse an arena larger than this, such as 64K."),
+    click.option("--max-ram", type=SizeType(), help="The fastest program whose arena fits into this, such as 64K."),
     click.option("--max-flash", type=SizeType(), help="Take the fastest kernels within this flash, such as 256K."),
     click.option(
         "--weights",

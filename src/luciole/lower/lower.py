@@ -33,6 +33,10 @@ from luciole.targets.base import CONSTANT_ALIGNMENT, GENERIC, BoundKernel, Kerne
 WEIGHTS_ALIGNMENT = 16
 
 
+#: Kernels by operator, rows that they compute (0 for all) and recipe.
+BuiltKernels = dict[tuple[Operator, int, KernelRecipe], BoundKernel]
+
+
 @dataclass(frozen=True)
 class LoweringOptions:
     """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite, results
@@ -54,11 +58,14 @@ def lower(
     options: LoweringOptions = LoweringOptions(),
     small: AbstractSet[Operator] = frozenset(),
     streams: Sequence[StreamChoice] = (),
+    built: BuiltKernels | None = None,
 ) -> Program:
     """A program without places yet; the operators `small` take the kernel that can overlap most, the others the
-    fastest; those of `streams` run row by row. Raises `CompileError` with all operators that have no kernel.
+    fastest; those of `streams` run row by row. `built` keeps kernels for the next time that the same graph is lowered.
+
+    Raises `CompileError` with all operators that have no kernel.
     """
-    return Lowering(graph, target, options, small, streams).run()
+    return Lowering(graph, target, options, small, streams, built if built is not None else {}).run()
 
 
 class Lowering:
@@ -71,8 +78,10 @@ class Lowering:
         options: LoweringOptions,
         small: AbstractSet[Operator],
         streams: Sequence[StreamChoice],
+        built: BuiltKernels,
     ) -> None:
         self.graph = graph
+        self.built = built
         self.choices = {choice.operators[0]: choice for choice in streams}
         self.streams: list[Stream] = []
         self.target = target
@@ -264,10 +273,20 @@ class Lowering:
         recipe = self.options.chosen.get(op) or (candidates[0] if candidates else GENERIC)
         if op in self.small:
             recipe = min([*candidates, GENERIC], key=lambda recipe: self._added_bytes(op, recipe, step))
-        try:
-            return build_kernel(op, recipe), recipe
-        except NotImplementedError:
-            raise op.error("has no kernel", "unsupported-operator") from None
+        return self.build(op, op, recipe), recipe
+
+    def build(self, op: Operator, part: Operator, recipe: KernelRecipe) -> BoundKernel:
+        """The kernel of an operator, or of `part`, some rows of it; made once for each recipe."""
+        rows = part.result_types()[0].shape[1] if part is not op else 0
+        # Sums over rows have one row, whatever they add.
+        rows = part.operands[-1].type.shape[1] if op.adds_rows and part is not op else rows
+        key = (op, rows, recipe)
+        if key not in self.built:
+            try:
+                self.built[key] = build_kernel(part, recipe)
+            except NotImplementedError:
+                raise op.error("has no kernel", "unsupported-operator") from None
+        return self.built[key]
 
     def _in_place_operand(self, op: Operator, bound: BoundKernel, step: int) -> tuple[str, Value] | None:
         """Buffer name and value of the first operand that the result may replace in memory."""
@@ -305,7 +324,7 @@ class Lowering:
             return total - overlap.shared_bytes(self.buffers[overlap.source].size_bytes, total)
         if recipe is not GENERIC or not op.in_place_operands() or len(self.graph.results(op)) != 1:
             return total
-        return 0 if self._in_place_operand(op, build_kernel(op, recipe), step) is not None else total
+        return 0 if self._in_place_operand(op, self.build(op, op, recipe), step) is not None else total
 
     def is_output(self, value: Value) -> bool:
         """Whether the caller reads a value at the end, perhaps through a view."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from luciole.graph.core import Graph
 from luciole.ir.target import Target
-from luciole.lower.lower import LoweringOptions, lower
+from luciole.lower.lower import BuiltKernels, LoweringOptions, lower
 from luciole.program.core import ARENA, Instruction, Program
 
 
@@ -15,11 +15,12 @@ def lower_small(graph: Graph, target: Target, options: LoweringOptions) -> Progr
     it with their fastest kernel take that one.
     """
     operators = frozenset(graph.operators)
-    smallest = lower(graph, target, options, operators)
-    fastest = lower(graph, target, options)
+    built: BuiltKernels = {}
+    smallest = lower(graph, target, options, operators, built=built)
+    fastest = lower(graph, target, options, built=built)
     peak = max(needed_bytes(smallest), default=0)
     needed = zip(fastest.instructions, needed_bytes(fastest), strict=True)
-    mixed = lower(graph, target, options, frozenset(i.operator for i, size in needed if size > peak))
+    mixed = lower(graph, target, options, frozenset(i.operator for i, size in needed if size > peak), built=built)
     return mixed if max(needed_bytes(mixed), default=0) <= peak else smallest
 
 

@@ -36,10 +36,14 @@ from luciole.program.core import (
     Run,
     Stream,
 )
-from luciole.targets.base import GENERIC, KernelRecipe, build_kernel, candidate_recipes
+from luciole.targets.base import GENERIC, KernelRecipe, candidate_recipes
 
 if TYPE_CHECKING:
     from luciole.lower.lower import Lowering
+
+
+#: A kernel with less workspace may take so many times the cycles of the fastest.
+SLOWER_KERNELS = 1.3
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,12 @@ def choose_row_kernel(
     def is_aligned(recipe: KernelRecipe) -> bool:
         return all(row_bytes[name] % alignment == 0 for name, alignment in recipe.alignments(window).items())
 
-    recipes = candidate_recipes(window, target) if use_recipes else []
-    fitting = [r for r in (*recipes, GENERIC) if is_aligned(r)]
+    recipes = [r for r in candidate_recipes(window, target) if is_aligned(r)] if use_recipes else []
+    if not recipes:
+        return GENERIC
+    # Kernels that are much slower save little: rows are narrow, and so are workspaces.
+    most = SLOWER_KERNELS * recipes[0].cost(window, target).cycles
+    fitting = [recipe for recipe in recipes if recipe.cost(window, target).cycles <= most]
     small = [r for r in fitting if workspace_bytes is None or r.workspace_bytes(window) <= workspace_bytes]
     return small[0] if small else min(fitting, key=lambda recipe: recipe.workspace_bytes(window))
 
@@ -97,6 +105,7 @@ class _StreamLowering:
         self.choice = choice
         self.buffers = [self._buffer(number) for number in range(len(segment.tensors))]
         self.workspace = ""
+        self.kernels: dict[tuple[Callable[..., Kernel], bool], str] = {}
 
     def run(self, first: int) -> Stream:
         """Append everything; the stream begins with the instruction of that number."""
@@ -150,10 +159,7 @@ class _StreamLowering:
             use_recipes=lowering.options.use_recipes,
             workspace_bytes=self.choice.workspace_bytes,
         )
-        try:
-            bound = build_kernel(window, recipe)
-        except NotImplementedError:
-            raise op.error("has no kernel", "unsupported-operator") from None
+        bound = lowering.build(op, window, recipe)
         kernel, (result,) = bound.kernel, bound.results
         operands: dict[str, tuple[OperandKind, str]] = {
             name: ("in", reads[name]) for name, _ in bound.activations if name in reads
@@ -205,10 +211,12 @@ class _StreamLowering:
 
     def _kernel(self, make: Callable[..., Kernel], *, by_words: bool) -> str:
         """The name of a kernel that copies or fills any buffer of this stream."""
-        largest = max(self.lowering.buffers[name].size_bytes for name in self.buffers)
-        kernel = make(-(-largest // 4) * 4, by_words=by_words)
-        self.lowering.kernels.setdefault(kernel.name, kernel)
-        return kernel.name
+        if (make, by_words) not in self.kernels:
+            largest = max(self.lowering.buffers[name].size_bytes for name in self.buffers)
+            kernel = make(-(-largest // 4) * 4, by_words=by_words)
+            self.lowering.kernels.setdefault(kernel.name, kernel)
+            self.kernels[make, by_words] = kernel.name
+        return self.kernels[make, by_words]
 
     def _overlap(self, last: int) -> tuple[str, Overlap | None]:
         """The result that may overlap an input of the stream, and how: the pair that saves most."""

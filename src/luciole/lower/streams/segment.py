@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from luciole.graph.core import Graph, Operator, RowAccess, Value
+
+#: The rows that an operator reads, by operand.
+Accesses = dict[str, RowAccess] | None
 
 #: A tensor that exists as a whole before; a few rows of one of those, copied; rows made inside; a whole tensor made.
 Role = Literal["source", "copied", "ring", "result"]
@@ -60,19 +63,33 @@ class Segment:
 
 
 def describe_segment(
-    graph: Graph, operators: Sequence[Operator], rows: Sequence[int], *, pushed: Value | None = None
+    graph: Graph,
+    operators: Sequence[Operator],
+    rows: Sequence[int],
+    accesses: Mapping[Operator, Accesses] | None = None,
+    *,
+    pushed: Value | None = None,
 ) -> Segment | None:
-    """The segment of some operators, each run on so many rows at a time (fewer where they do not divide the result);
-    None where they cannot run by rows together.
+    """The segment of some operators, each run on so many rows at a time (one where that does not divide the result);
+    None where they cannot run by rows together. `accesses` are what operators say of their rows, where that is known
+    already.
 
     `pushed` is a model input whose rows come from the caller one after another: of it, too, only a few exist.
     """
-    return _Describer(graph, operators, pushed).segment(rows)
+    known = accesses if accesses is not None else {op: op.row_accesses() for op in operators}
+    return _Describer(graph, operators, known, pushed).segment(rows)
 
 
 class _Describer:
-    def __init__(self, graph: Graph, operators: Sequence[Operator], pushed: Value | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        operators: Sequence[Operator],
+        accesses: Mapping[Operator, Accesses],
+        pushed: Value | None,
+    ) -> None:
         self.graph = graph
+        self.accesses = accesses
         self.inside = dict.fromkeys(operators)
         self.pushed = pushed
         self.tensors: list[Tensor] = []
@@ -104,7 +121,7 @@ class _Describer:
         """The byte of padding of each value that is read with padding; None where two readers differ."""
         fills: dict[Value, int] = {}
         for op in self.inside:
-            accesses = op.row_accesses()
+            accesses = self.accesses[op]
             if accesses is None:
                 return None
             for name, value in op.named_operands():
@@ -118,7 +135,7 @@ class _Describer:
         return fills
 
     def _reads(self, op: Operator, fills: dict[Value, int]) -> tuple[Read, ...] | None:
-        accesses = op.row_accesses() or {}
+        accesses = self.accesses[op] or {}
         reads = []
         for name, value in op.named_operands():
             if name not in accesses:

@@ -23,7 +23,7 @@ from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.conv import Conv2d
 from luciole.targets.armv7em import hilo
 from luciole.targets.armv7em.intrinsics import smlad, sxtb16
-from luciole.targets.base import Cost, KernelRecipe, kernel
+from luciole.targets.base import Cost, KernelRecipe, kernel, register
 
 #: Pixels in one register tile.
 TILE_PIXELS = 3
@@ -31,6 +31,8 @@ TILE_PIXELS = 3
 WRITTEN_TAPS = 20
 #: The workspace of a strip of output columns stays below this many bytes, if a tile's columns do.
 WORKSPACE_LIMIT = 4096
+#: The same where memory counts more than the columns that two strips share.
+NARROW_WORKSPACE_LIMIT = 512
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class _Shape:
 @kernel("conv2d", DType.I8, needs={"dsp"})
 @dataclass(frozen=True)
 class ConvHiLo(KernelRecipe):
-    """Convolution with any window, stride, dilation and padding."""
+    """Convolution with any window, stride, dilation and padding; the workspace of a strip stays below a limit if that
+    of a tile does.
+    """
 
     name = "hilo"
     parameter_space: ClassVar = {"unrolled_taps": (12, 18, 24, 6, 3)}
@@ -90,6 +94,8 @@ class ConvHiLo(KernelRecipe):
     is_lean: bool = False
     #: Whether the last tile of a line computes pixels a second time, instead of having code of its own for fewer.
     repeats_pixels: bool = False
+    #: What the workspace of a strip stays below, if that of a tile does.
+    workspace_limit: int = WORKSPACE_LIMIT
 
     def variants(self) -> tuple[KernelRecipe, ...]:
         lean = replace(self, is_lean=True)
@@ -98,10 +104,13 @@ class ConvHiLo(KernelRecipe):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)
+        wide = replace(self, workspace_limit=WORKSPACE_LIMIT)
+        if self.workspace_limit < WORKSPACE_LIMIT and _shape(op, wide).strip == _shape(op, self).strip:
+            return "a wider strip takes no more workspace"
         if op.w.data is None or (op.b is not None and op.b.data is None):
             return "weights or bias are not constant"
-        if op.dilations != (1, 1) and self.workspace_bytes(op) > WORKSPACE_LIMIT:
-            return f"columns under the dilated window exceed {WORKSPACE_LIMIT} bytes"
+        if op.dilations != (1, 1) and self.workspace_bytes(op) > self.workspace_limit:
+            return f"columns under the dilated window exceed {self.workspace_limit} bytes"
         return hilo.packing_problem(op.sums())
 
     def constants(self, op: Operator) -> dict[str, Array]:
@@ -165,13 +174,16 @@ class ConvHiLo(KernelRecipe):
                 _strip(k, op, shape, v, image, line, oh, whole * shape.strip, rest)
 
 
+register(ConvHiLo(workspace_limit=NARROW_WORKSPACE_LIMIT), "conv2d", DType.I8, needs={"dsp"})
+
+
 def _shape(op: Conv2d, recipe: ConvHiLo) -> _Shape:
     _, height, width, channels = op.x.type.shape
     _, out_height, out_width, out_channels = op.result_types()[0].shape
     kernel_height, kernel_width = op.window.kernel
     column_halves = -(-kernel_height * channels // 2) * 2
     reach = (kernel_width - 1) * op.dilations[1] + 1
-    fitting = (WORKSPACE_LIMIT // (2 * column_halves) - reach) // op.strides[1] + 1
+    fitting = (recipe.workspace_limit // (2 * column_halves) - reach) // op.strides[1] + 1
     strip = out_width if fitting >= out_width else max(TILE_PIXELS, fitting // TILE_PIXELS * TILE_PIXELS)
     strip = min(strip, out_width)
     return _Shape(

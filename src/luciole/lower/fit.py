@@ -1,0 +1,113 @@
+"""Programs that fit into RAM: as fast as they can be within so many bytes, or as small as they can be.
+
+There are three ways, each slower than the one before: every tensor apart from others, results over the inputs that
+nobody needs any more, and neighboring operators row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from luciole.graph.core import Graph
+from luciole.graph.extract import copy_graph
+from luciole.ir.target import Target
+from luciole.lower.lower import LoweringOptions, lower
+from luciole.lower.overlap import lower_small
+from luciole.lower.parts import place_parts
+from luciole.lower.plan import plan_memory
+from luciole.lower.streams.choose import Divider
+from luciole.lower.streams.pools import split_global_averages
+from luciole.program.core import Program
+
+#: How often a division is made again for fewer bytes, when its places leave gaps.
+TRIES = 6
+#: Percents above the least estimate for which divisions are tried, too: one may leave fewer gaps.
+SLACKS = (0, 1, 3)
+
+
+def lower_without_copies(graph: Graph, target: Target, options: LoweringOptions) -> Program:
+    """The program of an ordered graph; tensors that others are made of lie in these, where that is possible."""
+    program = lower_small(graph, target, options) if options.allows_overlap else lower(graph, target, options)
+    return place_parts(program) if options.places_parts else program
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Finds programs of one graph for different amounts of RAM. `lowered` is one of them, as `options` want it, without
+    places.
+    """
+
+    lowered: Program
+    target: Target
+    options: LoweringOptions
+
+    @property
+    def graph(self) -> Graph:
+        """The graph, its operators in order."""
+        return self.lowered.graph
+
+    @cached_property
+    def _overlapping(self) -> LoweringOptions:
+        return replace(self.options, allows_overlap=True)
+
+    @cached_property
+    def plain(self) -> Program:
+        """Every tensor apart."""
+        if not self.options.allows_overlap:
+            return plan_memory(self.lowered)
+        return plan_memory(lower_without_copies(self.graph, self.target, replace(self.options, allows_overlap=False)))
+
+    @cached_property
+    def overlapped(self) -> Program:
+        """Results over inputs, operators one after the other."""
+        if self.options.allows_overlap:
+            return plan_memory(self.lowered)
+        return plan_memory(lower_without_copies(self.graph, self.target, self._overlapping))
+
+    @cached_property
+    def divider(self) -> Divider:
+        """What tells which operators should run row by row."""
+        graph = copy_graph(self.graph)
+        split_global_averages(graph)
+        return Divider(graph, self.target, self._overlapping)
+
+    def smallest(self) -> Program:
+        """The program with the smallest arena that is found."""
+        least = self.divider.smallest_bytes()
+        found = [self.overlapped]
+        for slack in SLACKS:
+            found += self._divided(least + least * slack // 100)
+            if found[-1].arena.size_bytes <= least:
+                break
+        while True:
+            best = min(found, key=lambda program: program.arena.size_bytes)
+            found = [*self._divided(best.arena.size_bytes - 1)]
+            if all(program.arena.size_bytes >= best.arena.size_bytes for program in found):
+                return best
+
+    def within(self, max_bytes: int) -> Program:
+        """The fastest program whose arena has at most so many bytes; the smallest where none has."""
+        for program in (self.plain, self.overlapped):
+            if program.arena.size_bytes <= max_bytes:
+                return program
+        for program in self._divided(max_bytes):
+            if program.arena.size_bytes <= max_bytes:
+                return program
+        return self.smallest()
+
+    def _divided(self, goal: int) -> Iterator[Program]:
+        """Programs of the fastest divisions within a limit that becomes smaller until one has at most `goal` bytes:
+        places leave gaps that a division knows nothing of.
+        """
+        limit = goal
+        for _ in range(TRIES):
+            division = self.divider.fastest_within(limit)
+            if division is None:
+                return
+            program = plan_memory(self.divider.lowered(division))
+            yield program
+            if program.arena.size_bytes <= goal:
+                return
+            limit = min(limit - 16, limit - (program.arena.size_bytes - goal))

@@ -1,0 +1,76 @@
+"""RAM as an input: the smallest program, the fastest that fits, and models that must be small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from luciole.compilation import Compilation
+from luciole.driver import build_program
+from luciole.errors import CompileError
+from luciole.graph.core import Graph
+from luciole.graph.interpret import run_graph
+from luciole.graph.text import save_graph
+from luciole.ir.target import find_target
+from luciole.lower.fit import Fitting
+from luciole.lower.lower import LoweringOptions, lower
+from luciole.options import Options
+from luciole.program.interpret import run_program
+from luciole.program.verify import verify_program
+from support.program_checks import assert_same_outputs, random_inputs
+from support.row_graphs import row_graph
+
+#: Bytes of the arena on Cortex-M4 that must be enough, workspace included.
+GOALS = {"ic_resnet8_int8": 18_500, "kws_dscnn_int8": 7_000, "vww_mbv1_int8": 30_600, "sww_int8": 4_100}
+
+
+def fitting(graph: Graph) -> Fitting:
+    target, options = find_target("cortex-m4"), LoweringOptions()
+    return Fitting(lower(graph, target, options), target, options)
+
+
+@pytest.mark.parametrize("seed", [2, 6, 15])
+def test_less_ram_is_another_program_with_the_same_bits(seed: int) -> None:
+    graph = row_graph(seed, 10)
+    inputs = random_inputs(graph, seed)
+    expected = run_graph(graph, inputs)
+    found = fitting(graph)
+    smallest = found.smallest()
+    sizes = [program.arena.size_bytes for program in (smallest, found.overlapped, found.plain)]
+    assert sizes == sorted(sizes)
+    for limit in {*sizes, (sizes[0] + sizes[1]) // 2}:
+        program = found.within(limit)
+        verify_program(program)
+        assert program.arena.size_bytes <= limit
+        assert_same_outputs(run_program(program, inputs), expected)
+    assert found.within(sizes[0] - 1).arena.size_bytes == sizes[0]
+
+
+def test_streams_make_a_network_smaller_than_overlap() -> None:
+    found = fitting(row_graph(2, 10))
+    smallest = found.smallest()
+    assert smallest.streams and smallest.arena.size_bytes < found.overlapped.arena.size_bytes
+
+
+def test_what_does_not_fit_says_what_would(tmp_path: Path) -> None:
+    source = tmp_path / "net.graph"
+    save_graph(row_graph(2, 10), source)
+    with Compilation(source, Options("cortex-m4", optimize="ram")) as run:
+        least = build_program(run).arena.size_bytes
+    with Compilation(source, Options("cortex-m4", max_ram=least)) as run:
+        assert build_program(run).arena.size_bytes <= least
+    with Compilation(source, Options("cortex-m4", max_ram=least - 1)) as run, pytest.raises(CompileError) as caught:
+        build_program(run)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "does-not-fit"
+    assert problem.message == f"the arena needs {least:,} B, --max-ram allows {least - 1:,} B"
+    assert any("smallest" in note for note in problem.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", GOALS)
+def test_models_need_so_little_ram(shared_model: Callable[[str], Path], model: str) -> None:
+    with Compilation(shared_model(model), Options("cortex-m4", optimize="ram")) as run:
+        assert build_program(run).arena.size_bytes <= GOALS[model]

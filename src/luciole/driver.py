@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -11,7 +11,7 @@ from pathlib import Path
 from luciole.budget import fastest_within
 from luciole.bundle import Bundle, assemble_bundle
 from luciole.compilation import Compilation
-from luciole.graph.core import Graph
+from luciole.graph.core import Graph, Operator
 from luciole.graph.extract import copy_graph
 from luciole.importers import load_model
 from luciole.importers.samples import Scaling, fed_samples
@@ -30,6 +30,7 @@ from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE, SHRINK
 from luciole.program.core import Program
 from luciole.quantize import QuantizeOptions, Sample, quantize_and_compare
+from luciole.targets.base import KernelRecipe
 
 
 def compile_model(source: Path, options: Options, developer: DeveloperOptions = DeveloperOptions()) -> Bundle:
@@ -130,10 +131,14 @@ def prepare(graph: Graph, passes: PassContext) -> Graph:
 
 def lower_again(run: Compilation, graph: Graph) -> Program:
     """The program of a graph that was optimized already."""
-    lowering = run.lowering
-    if run.options.use_recipes:
-        lowering = replace(lowering, chosen=dict(choose(graph, run.target, run.options.optimize).chosen))
-    program = run("lower", lower_ordered, graph, run.target, lowering)
+    return lower_with(
+        run, graph, dict(choose(graph, run.target, run.options.optimize).chosen) if run.options.use_recipes else {}
+    )
+
+
+def lower_with(run: Compilation, graph: Graph, chosen: Mapping[Operator, KernelRecipe]) -> Program:
+    """The program of an optimized graph with chosen kernels, whatever memory it takes."""
+    program = run("lower", lower_ordered, graph, run.target, replace(run.lowering, chosen=chosen))
     program = run("plan", plan_memory, program)
     return run("schedule", schedule_kernels, program, run.target)
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
+from luciole.cli.alternatives import find_alternatives, measure_alternatives, with_alternatives
 from luciole.cli.options import compile_options, developer_of, emulator_option, model_argument, options_of
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
@@ -20,7 +21,7 @@ from luciole.options import Emulator
 from luciole.program.core import Program
 from luciole.report.model import EmulatedReport, Report
 from luciole.report.table import Column, Table
-from luciole.report.tables import flash_table, layer_table, memory_table
+from luciole.report.tables import alternatives_table, flash_table, layer_table, memory_table
 from luciole.session import LastRun, open_session
 
 #: Inputs of a profile without data: pseudo-random over the whole range, always the same.
@@ -35,11 +36,20 @@ _SEED = 0
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Also save the bundle, with the measurements in its report."
 )
+@click.option("--alternatives", is_flag=True, help="What each layer would cost by other kernels, estimated.")
+@click.option("--measure", is_flag=True, help="Build and run the alternatives, too.")
 @emulator_option
 @compile_options
 @json_option
 def profile(
-    model: Path, input_path: Path | None, output: Path | None, emulator: Emulator | None, as_json: bool, **given: Any
+    model: Path,
+    input_path: Path | None,
+    output: Path | None,
+    alternatives: bool,
+    measure: bool,
+    emulator: Emulator | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Instructions, estimated cycles and bytes by layer: MODEL on an emulated core (--target cortex-m4)."""
     arrays = load_arrays(input_path) if input_path is not None else None
@@ -55,9 +65,14 @@ def profile(
         program = build_program(run)
         bundle = build_bundle(run, program)
         session = open_session(run, program, emulator=emulator or "", bundle=bundle)
-        session.run(random_inputs(program) if arrays is None else arrays)
-    last = session.last_run
-    bundle = bundle.with_report(measured_report(bundle.report, last, run.target.emulated_core))
+        inputs = random_inputs(program) if arrays is None else arrays
+        session.run(inputs)
+        last = session.last_run
+        bundle = bundle.with_report(measured_report(bundle.report, last, run.target.emulated_core))
+        if alternatives or measure:
+            found = find_alternatives(run, program)
+            counts = measure_alternatives(run, program, found, inputs, emulator or "") if measure else {}
+            bundle = bundle.with_report(with_alternatives(bundle.report, program, found, counts))
     if output is not None:
         bundle.save(output)
     report = bundle.report
@@ -66,6 +81,7 @@ def profile(
         operator_table(report),
         memory_table(report),
         flash_table(report),
+        *([alternatives_table(report)] if alternatives or measure else []),
         _summary(last),
     ]
     show(items, report.to_document(), as_json)

@@ -86,13 +86,32 @@ class FlashReport:
 
 
 @dataclass(frozen=True)
+class AlternativeReport:
+    """A kernel that could run a layer: `kernel` is the recipe with the parameters that are not as usual.
+
+    Costs are estimates for the layer alone; `weights_bytes` are its constants as this kernel wants them packed.
+    `instructions` (executed) is `None` until measured.
+    """
+
+    kernel: str
+    is_chosen: bool
+    estimated_instructions: int
+    estimated_cycles: int
+    code_bytes: int
+    weights_bytes: int
+    workspace_bytes: int
+    instructions: int | None = None
+
+
+@dataclass(frozen=True)
 class LayerReport:
     """One instruction of the program, in execution order.
 
     `name` is the user's name of the node and `kernel` the function that runs it. `macs` counts multiply-accumulates,
     `weights_bytes` its constants as packed. `arena_bytes` is how much of the arena is occupied while it runs.
     `code_bytes` is the size of its kernel, which other layers may share. `instructions` (executed) and
-    `estimated_cycles` are `None` until measured.
+    `estimated_cycles` are `None` until measured. `alternatives` are the kernels that could run it, fastest first; none
+    unless a profile asked for them.
     """
 
     name: str
@@ -106,6 +125,7 @@ class LayerReport:
     code_bytes: int | None = None
     instructions: int | None = None
     estimated_cycles: int | None = None
+    alternatives: tuple[AlternativeReport, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,32 @@ def layer_table(report: Report) -> Table:
     return Table(tuple(columns + (measured_columns if measured else [])), tuple(rows), "layers", tuple(total))
 
 
+def alternatives_table(report: Report) -> Table:
+    """What other kernels would cost, a row a kernel, those of each layer together; the chosen one is marked."""
+    columns = (
+        Column("#", "index", right=True),
+        Column("layer", "name", limit=_NAME_LENGTH),
+        Column("", "is_chosen"),
+        Column("kernel", "kernel"),
+        Column("instructions (est.)", "estimated_instructions", right=True),
+        Column("instructions", "instructions", right=True),
+        Column("per MAC", "instructions_per_mac", right=True, decimals=2),
+        Column("cycles (est.)", "estimated_cycles", right=True),
+        Column("code B", "code_bytes", right=True),
+        Column("weights B", "weights_bytes", right=True),
+        Column("workspace B", "workspace_bytes", right=True),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for index, layer in enumerate(report.layers):
+        for other in layer.alternatives:
+            count = other.estimated_instructions if other.instructions is None else other.instructions
+            per_mac = round(count / layer.macs, 2) if layer.macs else None
+            row: list[Cell] = [index, layer.name, "*" if other.is_chosen else "", other.kernel]
+            row += [other.estimated_instructions, other.instructions, per_mac, other.estimated_cycles]
+            rows.append((*row, other.code_bytes, other.weights_bytes, other.workspace_bytes))
+    return Table(columns, tuple(rows), "kernels to choose from, estimated; * is chosen")
+
+
 def memory_table(report: Report) -> Table:
     """RAM by what takes it, in bytes, with what is known about how good the plan is."""
     memory = report.memory

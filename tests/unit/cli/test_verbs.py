@@ -131,6 +131,22 @@ def test_profile_tells_layers_apart(luciole: Run, model: Path) -> None:
     assert luciole("profile", model, "--target", "cortex-m4", "--json").json == report.to_document()
 
 
+def test_profile_measures_what_other_kernels_would_have_cost(luciole: Run, model: Path) -> None:
+    done = luciole("profile", model, "--target", "cortex-m4", "--measure", "-o", "out")
+    assert "kernels to choose from" in done.out, done.err
+    report = Report.from_json(Path("out/small.report.json").read_text())
+    stem = report.layers[0]
+    assert {"hilo", "tiled_thumb2", "generic"} < {other.kernel for other in stem.alternatives}
+    for layer in report.layers:
+        (chosen,) = [other for other in layer.alternatives if other.is_chosen]
+        assert chosen.instructions == layer.instructions
+        for other in layer.alternatives:
+            assert other.instructions is not None and other.estimated_cycles >= other.estimated_instructions
+            assert 0.5 < other.estimated_instructions / other.instructions < 2
+    estimated = luciole("profile", model, "--target", "cortex-m4", "--alternatives", "--json").json["layers"][0]
+    assert [other["instructions"] for other in estimated["alternatives"]] == [None] * len(stem.alternatives)
+
+
 def test_profile_without_a_model_of_cycles(luciole: Run, model: Path) -> None:
     done = luciole("profile", model, "--target", "rv32imc")
     assert done.code == 0 and "cycles" not in done.out.splitlines()[-1]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from luciole.bundle import build_object, inspect_object
+from luciole.bundle.assemble import weights_sections
 from luciole.compilation import Compilation
 from luciole.graph.core import Graph
 from luciole.lower.choice import Point, all_alternatives, frontier, pick
@@ -22,8 +23,8 @@ Lower = Callable[[Point], Program]
 def flash_of(program: Program, run: Compilation) -> FlashReport:
     """The flash that a program takes as an object."""
     name = run.identity.name
-    facts = inspect_object(build_object(program, name, run.target), f".rodata.{name}_weights")
-    return FlashReport.of(program.weights.size_bytes, facts.code_bytes, facts.rodata_bytes)
+    facts = inspect_object(build_object(program, name, run.target), *weights_sections(program, name))
+    return FlashReport.of(sum(r.size_bytes for r in program.regions_of("const")), facts.code_bytes, facts.rodata_bytes)
 
 
 def fastest_within(run: Compilation, graph: Graph, limit: int, lower: Lower) -> Program:

@@ -20,6 +20,7 @@ from luciole.errors import EXIT_BUDGET, CompileError, InternalError, ToolError
 from luciole.graph.core import Graph
 from luciole.graph.text import save_graph
 from luciole.importers.files import read_file
+from luciole.ir.board import read_board
 from luciole.ir.target import find_target
 from luciole.lower.lower import LoweringOptions
 from luciole.options import Options
@@ -67,6 +68,7 @@ class Compilation:
         options: what the user asks for; `lowering` is the part of it that lowering reads.
         target: the core or machine.
         identity: the model's names and hash.
+        board: the memories to spread the program over, when the user named a board.
         passes: what graph passes report to.
         reference: the quantized graph before any pass, when the user asked for one; else the imported model is the
             reference.
@@ -96,6 +98,7 @@ class Compilation:
             # Nor can a tensor lie in one of another memory.
             places_parts=options.bundle_api != "glow",
         )
+        self.board = read_board(Path(options.memory)) if options.memory else None
         self.passes = PassContext(developer, sys.stderr.write)
         self.reference: Graph | None = None
         if options.quantize and resume is not None and resume.stage != STAGES[0]:
@@ -183,7 +186,7 @@ class Compilation:
 
     def check_ram(self, program: Program) -> None:
         """Raise `CompileError` when the arena exceeds `max_ram`, with what is alive at the peak."""
-        limit, needed = self.options.max_ram, program.arena.size_bytes
+        limit, needed = self.options.max_ram, sum(r.size_bytes for r in program.regions_of("arena"))
         if limit is None or needed <= limit:
             return
         remedies = ["a smaller input"]

@@ -11,16 +11,19 @@ from pathlib import Path
 from luciole.budget import fastest_within
 from luciole.bundle import Bundle, assemble_bundle
 from luciole.compilation import Compilation
+from luciole.errors import CompileError
 from luciole.graph.core import Graph, Operator
 from luciole.graph.extract import copy_graph
 from luciole.importers import load_model
 from luciole.importers.samples import Scaling, fed_samples
+from luciole.ir.board import Board
 from luciole.ir.target import Target
 from luciole.lower.choice import Point, choose
 from luciole.lower.fit import Fitting, lower_without_copies
 from luciole.lower.lower import LoweringOptions
 from luciole.lower.order import order_operators
 from luciole.lower.plan import plan_memory
+from luciole.lower.regions import assign_regions, check_regions
 from luciole.lower.schedule import schedule_kernels
 from luciole.lower.sharing import share_kernels
 from luciole.options import Options
@@ -54,7 +57,14 @@ def assemble(run: Compilation, program: Program) -> Bundle:
     """The bundle, whatever its size."""
     options = run.options
     return run(
-        "bundle", assemble_bundle, program, run.target, run.identity, options, reported_options=options.differing()
+        "bundle",
+        assemble_bundle,
+        program,
+        run.target,
+        run.identity,
+        options,
+        reported_options=options.differing(),
+        board=run.board,
     )
 
 
@@ -76,7 +86,7 @@ def build_chosen(run: Compilation, graph: Graph, point: Point) -> Program:
     """The stages from a graph to a program with chosen kernels."""
     lowering = replace(run.lowering, chosen=dict(point.chosen))
     program = run("lower", lower_ordered, graph, run.target, lowering)
-    program = run("plan", plan_within, program, run.target, lowering, run.options.max_ram)
+    program = run("plan", plan, program, run, lowering)
     run.check_ram(program)
     return run("schedule", schedule, program, run.target, point.spare_instructions)
 
@@ -138,8 +148,9 @@ def lower_again(run: Compilation, graph: Graph) -> Program:
 
 def lower_with(run: Compilation, graph: Graph, chosen: Mapping[Operator, KernelRecipe]) -> Program:
     """The program of an optimized graph with chosen kernels, whatever memory it takes."""
-    program = run("lower", lower_ordered, graph, run.target, replace(run.lowering, chosen=chosen))
-    program = run("plan", plan_memory, program)
+    lowering = replace(run.lowering, chosen=chosen)
+    program = run("lower", lower_ordered, graph, run.target, lowering)
+    program = run("plan", plan_memory, program) if run.board is None else run("plan", plan, program, run, lowering)
     return run("schedule", schedule_kernels, program, run.target)
 
 
@@ -153,6 +164,31 @@ def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Pro
     """The program in the order of execution that needs the least memory."""
     order_operators(graph, keep_input=options.keep_input, keep_output=options.keep_output)
     return lower_without_copies(graph, target, options)
+
+
+def plan(program: Program, run: Compilation, options: LoweringOptions) -> Program:
+    """The planned program, in the memories of the user's board where there is one, and within `max_ram` if possible."""
+    if run.board is None:
+        return plan_within(program, run.target, options, run.options.max_ram)
+    return plan_on_board(Fitting(program, run.target, options), run.board)
+
+
+def plan_on_board(fitting: Fitting, board: Board) -> Program:
+    """The program in the memories of a board: the fastest of those that are smaller and smaller which fits.
+
+    Raises `CompileError` when none does.
+    """
+    refusal: CompileError | None = None
+    ways = [lambda: fitting.lowered, lambda: fitting.overlapped, fitting.smallest]
+    for way in ways[2:] if fitting.options.allows_overlap else ways:
+        try:
+            planned = plan_memory(assign_regions(way(), board))
+            check_regions(planned, board)
+            return planned
+        except CompileError as error:
+            refusal = error
+    assert refusal is not None
+    raise refusal
 
 
 def plan_within(program: Program, target: Target, options: LoweringOptions, max_bytes: int | None) -> Program:

@@ -149,11 +149,13 @@ def _emulated_interface(interface: Interface) -> BundleInterface:
         interface.prefix,
         interface.arena_bytes,
         interface.arena_alignment,
-        _slots(interface.inputs),
-        _slots(interface.outputs),
+        _slots(interface, interface.inputs),
+        _slots(interface, interface.outputs),
+        tuple((r.region, r.size_bytes, r.alignment) for r in interface.ranges[1:]),
     )
 
 
-def _slots(tensors: Sequence[Tensor]) -> tuple[Slot, ...]:
-    """Where the tensors that lie in the arena are."""
-    return tuple(Slot(tensor.offset, tensor.size_bytes) for tensor in tensors if tensor.region == ARENA)
+def _slots(interface: Interface, tensors: Sequence[Tensor]) -> tuple[Slot, ...]:
+    """Where the tensors are that do not lie among the constants."""
+    memories = {ARENA, *(range.region for range in interface.ranges)}
+    return tuple(Slot(t.offset, t.size_bytes, t.region) for t in tensors if t.region in memories)

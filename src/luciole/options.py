@@ -73,6 +73,7 @@ class OptionKeywords(TypedDict, total=False):
     max_ram: int | str | None
     max_flash: int | str | None
     optimize: Optimize
+    memory: str | Path
     use_recipes: bool
     keep_all_channels: bool
     require_int8: bool
@@ -113,6 +114,8 @@ class Options:
     #: What to spare: "speed" takes the fastest kernels, "size" the smallest within 1.5 times the instructions. With a
     #: `max_ram` that does not hold otherwise, "ram" is tried anyway.
     optimize: Optimize = "balanced"
+    #: A TOML file of the board's memories, over which the bundle is spread; see `luciole.ir.board`.
+    memory: str = ""
     #: Use hand-scheduled kernels where they apply; off, every layer takes its generic loops.
     use_recipes: bool = True
     #: Keep channels that are proven constant, or that nobody reads.
@@ -155,9 +158,12 @@ class Options:
             ("name", self.name),
             ("calibration", self.calibration),
             ("profile", self.profile),
+            ("memory", self.memory),
         ):
             if not isinstance(text, str):
                 raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")
+        if self.memory and self.bundle_api != "luciole":
+            raise CompileError.of("bad-option", f"--memory cannot go with --bundle-api {self.bundle_api}")
         for flag in fields(self):
             if isinstance(flag.default, bool) and not isinstance(getattr(self, flag.name), bool):
                 raise CompileError.of("bad-option", f"{flag.name} is on or off, not {getattr(self, flag.name)!r}")
@@ -207,10 +213,12 @@ class Options:
         How the model was quantized is not among them: a remark on the graph tells that.
         """
         plain = Options()
-        apart = ("target", "name", "dims", *_QUANTIZATION)
+        apart = ("target", "name", "dims", "memory", *_QUANTIZATION)
         names = [f.name for f in fields(self) if f.name not in apart]
         given = [(n, getattr(self, n)) for n in names if getattr(self, n) != getattr(plain, n)]
         bound = ", ".join(f"{name}={size}" for name, size in self.dims)
+        if self.memory:
+            given.append(("memory", Path(self.memory).name))
         return (*given, ("dims", bound)) if bound else tuple(given)
 
 
@@ -243,7 +251,7 @@ def make_options(target: str, given: OptionKeywords) -> Options:
     if unknown := sorted(set(given) - set(known)):
         problem = f"unknown option{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
         raise CompileError.of("bad-option", problem, help=f"options are {', '.join(known)}")
-    paths = {key: str(path) for key in ("calibration", "profile") if isinstance(path := given.get(key), Path)}
+    paths = {key: str(path) for key in ("calibration", "profile", "memory") if isinstance(path := given.get(key), Path)}
     sizes = {key: parse_size(size) for key in ("max_ram", "max_flash") if isinstance(size := given.get(key), str)}
     dims = {"dims": tuple(given["dims"].items())} if isinstance(given.get("dims"), Mapping) else {}
     words = given.get("float_operators")

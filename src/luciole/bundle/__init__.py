@@ -5,7 +5,7 @@
     describe_interface(program, prefix, api) -> Interface        # sizes, inputs and outputs with offsets
     build_object(program, prefix, target, api) -> bytes
     print_bundle_c(program, interface, model, target_name) -> dict[str, bytes]
-    inspect_object(data, weights_section) -> ObjectFacts         # sizes, calls, symbols, stack_bound(function)
+    inspect_object(data, *weights_sections) -> ObjectFacts       # sizes, calls, symbols, stack_bound(function)
     HostSession.from_object(object_bytes, interface, constant_weights=b"")
     HostSession.from_c(files, interface, constant_weights=b"")
     session.run(inputs: Sequence[bytes]) -> list[bytes]

@@ -11,12 +11,15 @@ from luciole.bundle.check import ObjectFacts, inspect_object
 from luciole.bundle.glow import separate_interface, weights_text
 from luciole.bundle.header import ModelIdentity, print_header
 from luciole.bundle.interface import describe_interface
+from luciole.bundle.linker import print_linker_fragment
 from luciole.bundle.names import check_name
 from luciole.bundle.objects import build_object
 from luciole.bundle.report import make_report
 from luciole.bundle.sources import print_bundle_c
 from luciole.bundle.test_program import make_sample, print_test_program
+from luciole.emit.entry import weights_name
 from luciole.errors import InternalError
+from luciole.ir.board import Board
 from luciole.ir.target import Target
 from luciole.options import Options
 from luciole.program.core import Program
@@ -36,10 +39,11 @@ def assemble_bundle(
     options: Options,
     *,
     reported_options: Pairs = (),
+    board: Board | None = None,
 ) -> Bundle:
     """The bundle of a planned program: `options` say whether it is an object, a library or C, and for which interface.
 
-    `reported_options` is what the report says of the options.
+    `reported_options` is what the report says of the options; `board` is what the program was placed on, if any.
     Raises `CompileError` (`bad-name`) for a name that a bundle cannot have, `InternalError` when the object is not
     what every bundle promises: no writable data, no recursion.
     """
@@ -48,13 +52,13 @@ def assemble_bundle(
     is_glow = options.bundle_api == "glow"
     if is_glow:
         program = separate_interface(program)
-    interface = describe_interface(program, name, options.bundle_api)
+    interface = describe_interface(program, name, options.bundle_api, board)
     facts, object_bytes = None, b""
     if options.emit == "c":
-        files = print_bundle_c(program, interface, model, target.name, options.weights)
+        files = print_bundle_c(program, interface, model, target.name, options.weights, has_board=board is not None)
     else:
         object_bytes = build_object(program, name, target, options.bundle_api)
-        facts = inspect_object(object_bytes, f".rodata.{name}_weights")
+        facts = inspect_object(object_bytes, *weights_sections(program, name))
         check_promises(facts)
         files = {f"{name}.h": print_header(interface, model, target.name).encode("ascii")}
         if options.emit == "archive":
@@ -66,11 +70,18 @@ def assemble_bundle(
         files[f"{name}.weights.bin"] = constant_weights
         files[f"{name}.weights.txt"] = weights_text(constant_weights).encode("ascii")
     link = LinkReport(tuple(files), _link_lines(name, files, options.emit, target))
+    if board is not None:
+        files[f"{name}.ld"] = print_linker_fragment(program, name, board).encode("ascii")
     files[f"{name}_test.c"] = print_test_program(interface, model, make_sample(program.graph)).encode("ascii")
-    report = make_report(program, target, model, interface, facts, link, reported_options)
+    report = make_report(program, target, model, interface, facts, link, reported_options, board)
     files[f"{name}.report.json"] = report.to_json().encode("ascii")
     files[f"{name}.report.html"] = render_html(report).encode("utf-8")
     return Bundle(name, files, report, interface, object_bytes, constant_weights)
+
+
+def weights_sections(program: Program, name: str) -> tuple[str, ...]:
+    """The sections of an object that hold the weights of a program."""
+    return tuple(f".rodata.{weights_name(name, region.name)}" for region in program.regions_of("const"))
 
 
 def check_promises(facts: ObjectFacts) -> None:

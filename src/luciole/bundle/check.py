@@ -102,8 +102,8 @@ class ObjectFacts:
         return ()
 
 
-def inspect_object(data: bytes, weights_section: str = "") -> ObjectFacts:
-    """The facts about a relocatable object. Constants in `weights_section` count as weights."""
+def inspect_object(data: bytes, *weights_sections: str) -> ObjectFacts:
+    """The facts about a relocatable object. Constants in `weights_sections` count as weights."""
     from elftools.elf.elffile import ELFFile
 
     elf = ELFFile(io.BytesIO(data))
@@ -117,7 +117,7 @@ def inspect_object(data: bytes, weights_section: str = "") -> ObjectFacts:
         elif flags & _WRITE:
             kind = "writable"
         else:
-            kind = "weights" if section.name == weights_section else "rodata"
+            kind = "weights" if section.name in weights_sections else "rodata"
         sizes[kind] += section["sh_size"]
     symbols = _symbols(cast("SymbolTableSection", next(elf.iter_sections("SHT_SYMTAB"))))
     undefined = sorted({s.name for s in symbols if s.section is None and s.name and s.kind != "STT_FILE"})

@@ -84,8 +84,15 @@ class HostSession:
         self._weights = constant_weights
         self._constant = _Memory(len(constant_weights), interface.arena_alignment)
         ctypes.memmove(self._constant.address, constant_weights, len(constant_weights))
-        self._model = ctypes.c_void_p()
-        if interface.api == "luciole":
+        self._model = (ctypes.c_void_p * max(1, len(interface.ranges)))()
+        self._ranges = {ARENA: self._arena}
+        for other in interface.ranges[1:]:
+            self._ranges[other.region] = _Memory(other.size_bytes, other.alignment)
+        if interface.ranges:
+            given = [n for r in interface.ranges for n in (self._ranges[r.region].address, r.size_bytes)]
+            memories = (ctypes.c_void_p * len(given))(*given)
+            self._check(self._status("init", ctypes.addressof(memories)))
+        elif interface.api == "luciole":
             self._check(self._status("init", self._arena.address, interface.arena_bytes))
 
     @classmethod
@@ -158,11 +165,9 @@ class HostSession:
             self._check(self._call(self.interface.prefix, ctypes.c_int, *arguments))
         else:
             self._check(self._status("run"))
-        for memory, what in (
-            (self._arena, "arena"),
-            (self._mutable, "inputs and outputs"),
-            (self._constant, "weights"),
-        ):
+        for what, memory in self._ranges.items():
+            memory.check(what)
+        for memory, what in ((self._mutable, "inputs and outputs"), (self._constant, "weights")):
             memory.check(what)
         return [ctypes.string_at(self._tensor_address(t), t.size_bytes) for t in self.interface.outputs]
 
@@ -170,8 +175,9 @@ class HostSession:
         if self.interface.api == "glow":
             return self._mutable.address + tensor.offset
         address = int(self._call(tensor.function, ctypes.c_void_p, ctypes.addressof(self._model)))
-        if tensor.region == ARENA and address != self._arena.address + tensor.offset:
-            raise InternalError(f"{tensor.function} is not at arena + {tensor.offset}, where the plan has it")
+        home = self._ranges.get(tensor.region)
+        if home is not None and address != home.address + tensor.offset:
+            raise InternalError(f"{tensor.function} is not at {tensor.region} + {tensor.offset}, where the plan has it")
         return address
 
     def _status(self, function: str, *arguments: int) -> int:

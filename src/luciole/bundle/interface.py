@@ -9,8 +9,10 @@ from luciole.emit.c_expressions import f32_literal
 from luciole.emit.c_prelude import MEMORY_TYPES
 from luciole.emit.entry import Port, input_ports, output_ports
 from luciole.errors import CompileError
+from luciole.ir.board import Board
 from luciole.ir.quant import Quant
 from luciole.ir.types import DType, Shape
+from luciole.lower.regions import memory_of
 from luciole.program.core import ARENA, Program
 
 #: Which functions a bundle has: `<name>_init`, `<name>_run`, ..., or the one function of Glow's bundles.
@@ -24,8 +26,8 @@ MUTABLE = "mutable"
 class Tensor:
     """A model input or output: `function` points to it, `macro` begins its macros, `name` is the user's (any text).
 
-    It has `size_bytes` from `offset` in the region `region`, which is `arena`, `weights` (an output that is constant),
-    or `mutable` (all of them, in Glow's interface).
+    It has `size_bytes` from `offset` in the region `region`, which is `arena` or another of the caller's, `weights` (an
+    output that is constant), or `mutable` (all of them, in Glow's interface).
     """
 
     function: str
@@ -77,8 +79,25 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Memory that the caller supplies beside others: the region, `size_bytes` of it, and where the board has it.
+
+    `memory` is the board's name, `section` what its linker script calls the place.
+    """
+
+    region: str
+    size_bytes: int
+    alignment: int
+    memory: str
+    section: str
+
+
+@dataclass(frozen=True)
 class Interface:
     """The C interface of one bundle.
+
+    `places` are all memories that the caller supplies and where a board has them, the arena first; empty without a
+    board.
 
     `arena_bytes` is Luciole's arena, or Glow's activations; `mutable_bytes` and `constant_bytes` belong to Glow's
     interface and are 0 in Luciole's.
@@ -92,6 +111,12 @@ class Interface:
     outputs: tuple[Tensor, ...]
     constant_bytes: int = 0
     mutable_bytes: int = 0
+    places: tuple[Range, ...] = ()
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The memories that the caller supplies, where there are several; else there is the arena alone."""
+        return self.places if len(self.places) > 1 else ()
 
     def check_inputs(self, inputs: tuple[bytes, ...]) -> None:
         """Raise `CompileError` (`bad-input`) unless `inputs` are as many and as large as the model's."""
@@ -104,9 +129,19 @@ class Interface:
                 )
 
 
-def describe_interface(program: Program, prefix: str, api: Api = "luciole") -> Interface:
-    """The interface of a planned program; for `glow`, of one that `glow.separate_interface` has planned."""
+def describe_interface(program: Program, prefix: str, api: Api = "luciole", board: Board | None = None) -> Interface:
+    """The interface of a planned program; for `glow`, of one that `glow.separate_interface` has planned. `board` tells
+    where regions are, for a program that was made for one.
+    """
     is_glow = api == "glow"
+    arenas = () if is_glow else program.regions_of("arena")
+    if board is None and len(program.regions) > (3 if is_glow else 2):
+        raise CompileError.of("bad-option", "the program was placed on a board", help="name the board with --memory")
+    places = []
+    for region in arenas if board is not None else ():
+        assert board is not None
+        memory = memory_of(region.name, board)
+        places.append(Range(region.name, region.size_bytes, region.alignment, memory.name, memory.section))
     return Interface(
         prefix,
         api,
@@ -116,6 +151,7 @@ def describe_interface(program: Program, prefix: str, api: Api = "luciole") -> I
         tuple(_tensor(port) for port in output_ports(program, prefix)),
         program.weights.size_bytes if is_glow else 0,
         program.region(MUTABLE).size_bytes if is_glow else 0,
+        tuple(places),
     )
 
 

@@ -6,9 +6,11 @@ from luciole.bundle.check import ObjectFacts
 from luciole.bundle.header import ModelIdentity
 from luciole.bundle.interface import Interface, Tensor
 from luciole.emit.entry import kernel_function
+from luciole.ir.board import Board
 from luciole.ir.target import Target
 from luciole.lower.plan import activation_sizes
-from luciole.program.core import ARENA, WEIGHTS, Instruction, Program
+from luciole.lower.regions import memory_of
+from luciole.program.core import ARENA, WEIGHTS, Instruction, Program, Region
 from luciole.quantize import is_quantization_remark, quantization_of
 from luciole.quantize.remarks import METHOD
 from luciole.report.codec import Pairs
@@ -18,6 +20,7 @@ from luciole.report.model import (
     LayerReport,
     LinkReport,
     MemoryReport,
+    MemoryUse,
     ModelReport,
     Report,
     TensorReport,
@@ -34,8 +37,11 @@ def make_report(
     facts: ObjectFacts | None,
     link: LinkReport,
     options: Pairs = (),
+    board: Board | None = None,
 ) -> Report:
-    """The report of a bundle; `facts` are what was found in its object, None for a bundle of C."""
+    """The report of a bundle; `facts` are what was found in its object, None for a bundle of C; `board` is what the
+    program was placed on.
+    """
     buffers = _buffers(program)
     layers = tuple(_layer(program, interface, facts, index, buffers) for index in range(len(program.instructions)))
     code_bytes, rodata_bytes = (facts.code_bytes, facts.rodata_bytes) if facts is not None else (None, None)
@@ -45,7 +51,7 @@ def make_report(
         model=ModelReport(model.name, model.original_name, model.file, model.sha256),
         target=target.name,
         memory=_memory(program, interface, facts),
-        flash=FlashReport.of(program.weights.size_bytes, code_bytes, rodata_bytes),
+        flash=FlashReport.of(sum(r.size_bytes for r in program.regions_of("const")), code_bytes, rodata_bytes),
         macs=sum(layer.macs for layer in layers),
         layers=layers,
         buffers=buffers,
@@ -56,6 +62,7 @@ def make_report(
         removed_channels=tuple(r for r in remarks if not is_quantization_remark(r)),
         options=(*options, *(("quantization", r) for r in remarks if r.startswith(METHOD))),
         quantization=quantization_of(remarks),
+        memories=() if board is None else tuple(_memory_use(program, region, board) for region in program.regions),
     )
 
 
@@ -68,6 +75,23 @@ def stack_bytes(facts: ObjectFacts, interface: Interface) -> int | None:
     bounds = [facts.stack_bound(entry) for entry in entries]
     known = [bound for bound in bounds if bound is not None]
     return max(known) if len(known) == len(bounds) else None
+
+
+def _memory_use(program: Program, region: Region, board: Board) -> MemoryUse:
+    """What a region takes of its memory."""
+    memory = memory_of(region.name, board)
+    names = tuple(buffer.name for buffer in program.in_region(region.name) if buffer.size_bytes)
+    return MemoryUse(
+        memory.name,
+        memory.kind,
+        region.name,
+        memory.base,
+        memory.size_bytes,
+        region.size_bytes,
+        memory.cycles,
+        names if region.kind == "arena" else (),
+        len(names),
+    )
 
 
 def _memory(program: Program, interface: Interface, facts: ObjectFacts | None) -> MemoryReport:

@@ -6,7 +6,7 @@ from luciole.bundle.header import ModelIdentity, print_header
 from luciole.bundle.interface import MUTABLE, Interface
 from luciole.bundle.templating import comment_text
 from luciole.emit.c import prelude_c, print_kernel_c
-from luciole.emit.entry import kernel_function
+from luciole.emit.entry import kernel_function, weights_name
 from luciole.emit.entry_c import print_entry, print_glow_entry, print_weights, print_weights_type
 from luciole.options import WeightsFormat
 from luciole.program.core import Program
@@ -24,6 +24,16 @@ _ATTRIBUTES = """\
 /* Where constants go, such as __attribute__((section(".sdram"))). */
 #if !defined({upper}_WEIGHTS_ATTRIBUTES)
 #define {upper}_WEIGHTS_ATTRIBUTES
+#endif
+"""
+
+_OTHER_ATTRIBUTES = """\
+#if !defined({upper}_ATTRIBUTES)
+#if defined(__GNUC__) && defined(__ELF__)
+#define {upper}_ATTRIBUTES __attribute__((section(".rodata.{name}")))
+#else
+#define {upper}_ATTRIBUTES
+#endif
 #endif
 """
 
@@ -71,8 +81,12 @@ def print_bundle_c(
     model: ModelIdentity,
     target_name: str,
     weights: WeightsFormat = "array",
+    *,
+    has_board: bool = False,
 ) -> dict[str, bytes]:
     """The files of a bundle in C by name: header and source, and the weights apart when they are large.
+
+    For a board the weights have sections of their own, as in an object, for its linker script.
 
     Everything is ASCII, C99 and C++98, and the same for the same program.
     """
@@ -84,8 +98,10 @@ def print_bundle_c(
             [top, *_kernels(program, prefix), f'#include "{prefix}.h"\n', print_glow_entry(program, prefix, MUTABLE)]
         )
         return {name: text.encode("ascii") for name, text in files.items()}
-    is_large = program.weights.size_bytes > LARGEST_INLINE_WEIGHTS
+    is_large = sum(region.size_bytes for region in program.regions_of("const")) > LARGEST_INLINE_WEIGHTS
     attributes = _ATTRIBUTES.format(upper=prefix.upper())
+    if has_board:
+        attributes = _OTHER_ATTRIBUTES.format(name=f"{prefix}_weights", upper=f"{prefix.upper()}_WEIGHTS") + attributes
     main = [top, *_kernels(program, prefix), f'#include "{prefix}.h"\n']
     extra: dict[str, bytes] = {}
     if is_large:
@@ -97,10 +113,12 @@ def print_bundle_c(
             body.append(_included_weights(program, prefix))
         else:
             body.append(print_weights(program, prefix, _aligned(program, prefix, "")))
+        body += _other_weights(program, prefix, "")
         files[f"{prefix}_weights.c"] = "\n".join(body)
     else:
         main += [attributes, print_weights_type(program, prefix)]
         main.append(print_weights(program, prefix, _aligned(program, prefix, "static")))
+        main += _other_weights(program, prefix, "static")
     main.append(print_entry(program, prefix))
     files[f"{prefix}.c"] = "\n".join(part for part in main if part)
     return {name: text.encode("ascii") for name, text in files.items()} | extra
@@ -135,10 +153,25 @@ def _weights_header(program: Program, prefix: str, top: str) -> str:
             f'#include "{prefix}.h"\n',
             print_weights_type(program, prefix),
             '#if defined(__cplusplus)\nextern "C" {\n#endif',
-            f"extern const {prefix}_weights_type {prefix}_weights;",
+            *(
+                f"extern const {name}_type {name};"
+                for region in program.regions_of("const")
+                if region.size_bytes
+                for name in (weights_name(prefix, region.name),)
+            ),
             f"#if defined(__cplusplus)\n}}\n#endif\n\n#endif /* {upper}_WEIGHTS_H */\n",
         ]
     )
+
+
+def _other_weights(program: Program, prefix: str, linkage: str) -> list[str]:
+    """The weights in other memories of a board, each in a section of its own."""
+    parts = []
+    for region in program.regions_of("const")[1:]:
+        name = weights_name(prefix, region.name)
+        parts.append(_OTHER_ATTRIBUTES.format(name=name, upper=name.upper()))
+        parts.append(print_weights(program, prefix, _aligned(program, prefix, linkage), region.name))
+    return parts
 
 
 def _included_weights(program: Program, prefix: str) -> str:

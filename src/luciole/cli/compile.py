@@ -14,7 +14,7 @@ from luciole.cli.progress import working
 from luciole.cli.stages import StageText, compile_between
 from luciole.driver import compile_model
 from luciole.report.table import Table
-from luciole.report.tables import flash_table, memory_table
+from luciole.report.tables import board_table, flash_table, memory_table
 
 
 @click.command("compile")
@@ -48,6 +48,8 @@ def _show_bundle(bundle: Bundle, folder: Path, as_json: bool) -> None:
     report = bundle.report
     files = "\n".join(f"  {folder / name}  {len(data):,} B" for name, data in bundle.files.items())
     items: list[Table | str] = [memory_table(report), flash_table(report), f"written:\n{files}"]
+    if report.memories:
+        items.insert(2, board_table(report))
     if report.link.lines:
         items.append("to build a program with it:\n" + "\n".join(f"  {line}" for line in report.link.lines))
     show(items, report.to_document(), as_json)

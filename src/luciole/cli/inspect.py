@@ -11,7 +11,15 @@ from luciole.cli.options import compile_options, developer_of, model_argument, o
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
 from luciole.driver import compile_model
-from luciole.report.tables import flash_table, layer_table, memory_map, memory_table, peak_table, tensor_table
+from luciole.report.tables import (
+    board_table,
+    flash_table,
+    layer_table,
+    memory_map,
+    memory_table,
+    peak_table,
+    tensor_table,
+)
 
 
 @click.command()
@@ -23,4 +31,6 @@ def inspect(model: Path, as_json: bool, **given: Any) -> None:
     with working(f"compiling {model.name}"):
         report = compile_model(model, options_of(given), developer_of(given)).report
     items = [tensor_table(report), layer_table(report), memory_table(report), flash_table(report)]
+    if report.memories:
+        items.append(board_table(report))
     show([*items, peak_table(report), memory_map(report)], report.to_document(), as_json)

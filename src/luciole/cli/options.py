@@ -75,6 +75,7 @@ _COMPILE_OPTIONS = [
         show_default=True,
         help="What to spare: time, flash, both alike, or RAM.",
     ),
+    click.option("--memory", metavar="FILE", default="", help="A board's memories (TOML), to spread the bundle over."),
     click.option("--max-ram", type=SizeType(), help="The fastest program whose arena fits into this, such as 64K."),
     click.option("--max-flash", type=SizeType(), help="Take the fastest kernels within this flash, such as 256K."),
     click.option(
@@ -186,6 +187,7 @@ def options_of(given: dict[str, Any]) -> Options:
         keep_input=given["keep_input"],
         keep_output=given["keep_output"],
         optimize=given["optimize"],
+        memory=given["memory"],
         max_ram=given["max_ram"],
         max_flash=given["max_flash"],
         use_recipes=not given["generic_kernels"],

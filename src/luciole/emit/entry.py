@@ -60,6 +60,11 @@ def c_identifier(text: str, limit: int = 31) -> str:
     return name if not name[0].isdigit() else f"m{name}"[:limit]
 
 
+def weights_name(prefix: str, region: str) -> str:
+    """The symbol of a region of constants, and the last part of the name of its section."""
+    return f"{prefix}_weights" if region == WEIGHTS else f"{prefix}_weights_{region}"
+
+
 def kernel_function(prefix: str, kernel: str) -> str:
     """The name of a kernel's function in a bundle."""
     return f"{prefix}_{kernel}"
@@ -108,15 +113,18 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
     """A module with the entry functions; kernels and weights are external to it."""
     size_type = f"i{8 * target.pointer_bytes}"
     lines = [
-        f"@{prefix}_weights = external hidden constant "
-        f"[{max(1, program.weights.size_bytes)} x i8], align {program.weights.alignment}"
+        f"@{weights_name(prefix, r.name)} = external hidden constant [{max(1, r.size_bytes)} x i8], align {r.alignment}"
+        for r in program.regions_of("const")
     ]
     lines += _declarations_llvm(program, prefix)
     lines += _tables_llvm(program, prefix)
-    lines += _init_llvm(program, prefix, size_type)
-    lines += _run_llvm(program, prefix)
+    if len(program.regions_of("arena")) > 1:
+        lines += _init_memories_llvm(program, prefix, size_type, target)
+    else:
+        lines += _init_llvm(program, prefix, size_type)
+    lines += _run_llvm(program, prefix, target)
     for port in (*input_ports(program, prefix), *output_ports(program, prefix)):
-        lines += _accessor_llvm(prefix, port)
+        lines += _accessor_llvm(program, prefix, port, target)
     return "\n".join(lines) + "\n"
 
 
@@ -148,11 +156,55 @@ def _init_llvm(program: Program, prefix: str, size_type: str) -> list[str]:
     ]
 
 
-def _run_llvm(program: Program, prefix: str) -> list[str]:
+def _init_memories_llvm(program: Program, prefix: str, size_type: str, target: Target) -> list[str]:
+    """`init` where there are several arenas: the caller gives a pointer and a size for each, in a structure."""
+    lines = [
+        f'define i32 @{prefix}_init(ptr %model, ptr %memories) nounwind "no-builtins" section ".text.{prefix}_init" {{',
+    ]
+    for index, region in enumerate(program.regions_of("arena")):
+        at, step = f"%m{index}", target.pointer_bytes
+        lines += [
+            f"  {at}.from = getelementptr i8, ptr %memories, i32 {2 * index * step}",
+            f"  {at} = load ptr, ptr {at}.from",
+            f"  {at}.absent = icmp eq ptr {at}, null",
+            f"  br i1 {at}.absent, label %null, label %present{index}",
+            f"present{index}:",
+            f"  {at}.size_at = getelementptr i8, ptr %memories, i32 {(2 * index + 1) * step}",
+            f"  {at}.size = load {size_type}, ptr {at}.size_at",
+            f"  {at}.small = icmp ult {size_type} {at}.size, {region.size_bytes}",
+            f"  br i1 {at}.small, label %too_small, label %fits{index}",
+            f"fits{index}:",
+            f"  {at}.address = ptrtoint ptr {at} to {size_type}",
+            f"  {at}.low = and {size_type} {at}.address, {region.alignment - 1}",
+            f"  {at}.odd = icmp ne {size_type} {at}.low, 0",
+            f"  br i1 {at}.odd, label %misaligned, label %good{index}",
+            f"good{index}:",
+            f"  {at}.to = getelementptr i8, ptr %model, i32 {index * step}",
+            f"  store ptr {at}, ptr {at}.to",
+        ]
+    lines.append(f"  ret i32 {STATUSES.index('OK')}")
+    for label, status in (("null", "NULL"), ("too_small", "SIZE"), ("misaligned", "ALIGN")):
+        lines += [f"{label}:", f"  ret i32 {STATUSES.index(f'ERROR_ARENA_{status}')}"]
+    return [*lines, "}"]
+
+
+def _bases_llvm(program: Program, prefix: str, target: Target) -> tuple[list[str], dict[str, str]]:
+    """Lines that load the pointers to the arenas from the model's handle, and the pointers to all regions."""
+    lines = ["  %arena = load ptr, ptr %model"]
+    bases = {ARENA: "%arena"} | {r.name: f"@{weights_name(prefix, r.name)}" for r in program.regions_of("const")}
+    for index, region in enumerate(program.regions_of("arena")[1:], 1):
+        bases[region.name] = f"%arena.{index}"
+        lines.append(f"  %arena.{index}.from = getelementptr i8, ptr %model, i32 {index * target.pointer_bytes}")
+        lines.append(f"  %arena.{index} = load ptr, ptr %arena.{index}.from")
+    return lines, bases
+
+
+def _run_llvm(program: Program, prefix: str, target: Target) -> list[str]:
+    loads, bases = _bases_llvm(program, prefix, target)
     lines = [
         f'define i32 @{prefix}_run(ptr %model) {_ATTRIBUTES} section ".text.{prefix}_run" {{',
-        "  %arena = load ptr, ptr %model",
-        *_steps_llvm(program, prefix, {ARENA: "%arena", WEIGHTS: f"@{prefix}_weights"}),
+        *loads,
+        *_steps_llvm(program, prefix, bases),
     ]
     return [*lines, f"  ret i32 {STATUSES.index('OK')}", "}"]
 
@@ -264,22 +316,24 @@ def print_glow_entry_llvm(program: Program, prefix: str, mutable_region: str) ->
     return "\n".join(lines) + "\n"
 
 
-def _accessor_llvm(prefix: str, port: Port) -> list[str]:
-    base = "%arena" if port.buffer.region == ARENA else f"@{prefix}_weights"
+def _accessor_llvm(program: Program, prefix: str, port: Port, target: Target) -> list[str]:
+    loads, bases = _bases_llvm(program, prefix, target)
     return [
         f'define ptr @{port.function}(ptr %model) nounwind "no-builtins" section ".text.{port.function}" {{',
-        "  %arena = load ptr, ptr %model",
-        f"  %data = getelementptr i8, ptr {base}, i32 {port.buffer.offset}",
+        *loads,
+        f"  %data = getelementptr i8, ptr {bases[port.buffer.region]}, i32 {port.buffer.offset}",
         "  ret ptr %data",
         "}",
     ]
 
 
 def print_weights_llvm(program: Program, prefix: str) -> str:
-    """A module of one constant: the weights."""
-    blob = program.weights_blob() or b"\0"
+    """A module of constants: the weights, one for each region of them."""
     spelled = [chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in range(256)]
-    text = "".join(map(spelled.__getitem__, blob))
-    section = f'section ".rodata.{prefix}_weights"'
-    value = f'[{len(blob)} x i8] c"{text}"'
-    return f"@{prefix}_weights = hidden constant {value}, {section}, align {program.weights.alignment}\n"
+    lines = []
+    for region in program.regions_of("const"):
+        blob = program.weights_blob(region.name) or b"\0"
+        name, text = weights_name(prefix, region.name), "".join(map(spelled.__getitem__, blob))
+        value, section = f'[{len(blob)} x i8] c"{text}"', f'section ".rodata.{name}"'
+        lines.append(f"@{name} = hidden constant {value}, {section}, align {region.alignment}\n")
+    return "".join(lines)

@@ -24,6 +24,7 @@ from luciole.emit.entry import (
     kernel_function,
     output_ports,
     table_name,
+    weights_name,
 )
 from luciole.emit.schedule import Number, schedule_table
 from luciole.errors import printable
@@ -45,11 +46,11 @@ class WeightMember:
     buffer: Buffer | None
 
 
-def weight_members(program: Program) -> tuple[WeightMember, ...]:
+def weight_members(program: Program, region: str = WEIGHTS) -> tuple[WeightMember, ...]:
     """The members in the order of their offsets, padding included. Only after planning."""
     members: list[WeightMember] = []
     end = 0
-    for index, buffer in enumerate(program.in_region(WEIGHTS)):
+    for index, buffer in enumerate(program.in_region(region)):
         assert buffer.offset is not None
         if buffer.offset > end:
             members.append(WeightMember(f"padding_{index}", "uint8_t", buffer.offset - end, end, None))
@@ -61,24 +62,26 @@ def weight_members(program: Program) -> tuple[WeightMember, ...]:
 
 
 def print_weights_type(program: Program, prefix: str) -> str:
-    """The structure of the weights; empty when there are none."""
-    members = weight_members(program)
-    if not members:
-        return ""
-    lines = ["typedef struct {"]
-    for member in members:
-        said = f" {_comment(member.buffer.name)}" if member.buffer is not None else ""
-        lines.append(f"    {member.c_type} {member.name}[{member.elements}];{said}")
-    return "\n".join([*lines, f"}} {prefix}_weights_type;", ""])
+    """The structures of the weights, one for each region of them; empty when there are none."""
+    lines = []
+    for region in program.regions_of("const"):
+        if not (members := weight_members(program, region.name)):
+            continue
+        lines.append("typedef struct {")
+        for member in members:
+            said = f" {_comment(member.buffer.name)}" if member.buffer is not None else ""
+            lines.append(f"    {member.c_type} {member.name}[{member.elements}];{said}")
+        lines += [f"}} {weights_name(prefix, region.name)}_type;", ""]
+    return "\n".join(lines)
 
 
-def print_weights(program: Program, prefix: str, linkage: str) -> str:
-    """The definition of the weights; `linkage` stands before the type. Empty when there are none."""
-    members = weight_members(program)
+def print_weights(program: Program, prefix: str, linkage: str, region: str = WEIGHTS) -> str:
+    """The definition of a region of weights; `linkage` stands before the type. Empty when there are none."""
+    members = weight_members(program, region)
     if not members:
         return ""
-    upper = prefix.upper()
-    lines = [f"{linkage} const {prefix}_weights_type {prefix}_weights {upper}_WEIGHTS_ATTRIBUTES = {{".lstrip()]
+    name = weights_name(prefix, region)
+    lines = [f"{linkage} const {name}_type {name} {name.upper()}_ATTRIBUTES = {{".lstrip()]
     for index, member in enumerate(members):
         data = member.buffer.data if member.buffer is not None else np.zeros(member.elements, np.uint8)
         assert data is not None
@@ -96,8 +99,11 @@ def print_entry(program: Program, prefix: str) -> str:
         lines += [*_accessor(program, prefix, port, "const "), ""]
     upper = prefix.upper()
     lines += [f"{prefix}_status {prefix}_run({prefix}_model *model)", "{"]
-    calls = list(_calls(program, prefix, f"{prefix}_weights.{{name}}", {ARENA: "arena"}))
-    lines += ["    unsigned char *const arena = model->arena;", *([] if calls else ["    (void)arena;"]), *calls]
+    arenas = {region.name: region.name for region in program.regions_of("arena")}
+    calls = list(_calls(program, prefix, "{region}.{name}", arenas))
+    for name in arenas:
+        lines += [f"    unsigned char *const {name} = model->{name};", f"    (void){name};"]
+    lines += calls
     return "\n".join([*lines, f"    return {upper}_{STATUSES[0]};", "}", ""])
 
 
@@ -111,7 +117,26 @@ def print_glow_entry(program: Program, prefix: str, mutable_region: str) -> str:
     return "\n".join([*lines, f"    return {STATUSES.index('OK')};", "}", ""])
 
 
+def _init_memories(program: Program, prefix: str) -> list[str]:
+    """`init` where there are several arenas: the caller gives a pointer and a size for each, in a structure."""
+    upper = prefix.upper()
+    arenas = program.regions_of("arena")
+    lines = [f"{prefix}_status {prefix}_init({prefix}_model *model, const {prefix}_memories *memories)", "{"]
+    for region in arenas:
+        name = region.name
+        lines += [f"    if (memories->{name} == NULL) {{", f"        return {upper}_ERROR_ARENA_NULL;", "    }"]
+        if region.size_bytes:
+            lines += [f"    if (memories->{name}_size < {upper}_{name.upper()}_SIZE) {{"]
+            lines += [f"        return {upper}_ERROR_ARENA_SIZE;", "    }"]
+        lines += [f"    if (((uintptr_t)memories->{name} & ({upper}_{name.upper()}_ALIGN - 1u)) != 0u) {{"]
+        lines += [f"        return {upper}_ERROR_ARENA_ALIGN;", "    }"]
+    lines += [f"    model->{region.name} = (unsigned char *)memories->{region.name};" for region in arenas]
+    return [*lines, f"    return {upper}_OK;", "}"]
+
+
 def _init(program: Program, prefix: str) -> list[str]:
+    if len(program.regions_of("arena")) > 1:
+        return _init_memories(program, prefix)
     upper = prefix.upper()
     lines = [
         f"{prefix}_status {prefix}_init({prefix}_model *model, void *arena, size_t size)",
@@ -138,16 +163,19 @@ def _init(program: Program, prefix: str) -> list[str]:
 def _accessor(program: Program, prefix: str, port: Port, constness: str) -> list[str]:
     c_type = MEMORY_TYPES[port.type.dtype]
     lines = [f"{constness}{c_type} *{port.function}(const {prefix}_model *model)", "{"]
-    if port.buffer.region == ARENA:
-        lines.append(f"    return ({constness}{c_type} *)({constness}void *)(model->arena + {port.buffer.offset});")
+    region = port.buffer.region
+    if program.region(region).kind == "arena":
+        lines.append(f"    return ({constness}{c_type} *)({constness}void *)(model->{region} + {port.buffer.offset});")
     else:
-        lines += ["    (void)model;", f"    return {prefix}_weights.{_member_names(program)[port.buffer.name]};"]
+        name = weights_name(prefix, region)
+        lines += ["    (void)model;", f"    return {name}.{_member_names(program)[port.buffer.name]};"]
     return [*lines, "}"]
 
 
 def _member_names(program: Program) -> dict[str, str]:
-    """Members of the structure of weights by buffer."""
-    return {m.buffer.name: m.name for m in weight_members(program) if m.buffer is not None}
+    """Members of the structures of weights by buffer."""
+    members = [m for region in program.regions_of("const") for m in weight_members(program, region.name)]
+    return {m.buffer.name: m.name for m in members if m.buffer is not None}
 
 
 def _calls(program: Program, prefix: str, member: str, bases: dict[str, str]) -> Iterator[str]:
@@ -157,7 +185,7 @@ def _calls(program: Program, prefix: str, member: str, bases: dict[str, str]) ->
     def pointer(buffer: Buffer, parameter: Parameter, offset: str) -> str:
         if buffer.region in bases:
             return _pointer(parameter, f"{bases[buffer.region]} + {offset}")
-        text = member.format(name=names[buffer.name])
+        text = member.format(region=weights_name(prefix, buffer.region), name=names[buffer.name])
         is_same = MEMORY_TYPES[buffer.dtype] == MEMORY_TYPES[parameter.dtype]
         return text if is_same else _pointer(parameter, text)
 

@@ -27,9 +27,21 @@ class UnicornBundle:
         self.machine = EmulatedMachine(object_bytes, core, stack_bytes=stack_bytes)
         prefix = interface.prefix
         self._arena = self.machine.allocate(interface.arena_bytes, interface.arena_alignment, "arena")
-        self._model = self.machine.allocate(core.family.pointer_bytes, core.family.pointer_bytes, "model handle")
+        pointer_bytes, count = core.family.pointer_bytes, 1 + len(interface.others)
+        self._model = self.machine.allocate(pointer_bytes * count, pointer_bytes, "model handle")
         self.machine.write(self._arena, bytes([ARENA_FILL]) * interface.arena_bytes)
-        status = self.machine.call(f"{prefix}_init", self._model, self._arena, interface.arena_bytes)
+        self._places = {"arena": self._arena}
+        arguments: tuple[int, ...] = (self._arena, interface.arena_bytes)
+        if interface.others:
+            words = [*arguments]
+            for name, size, alignment in interface.others:
+                self._places[name] = self.machine.allocate(size, alignment, name)
+                self.machine.write(self._places[name], bytes([ARENA_FILL]) * size)
+                words += [self._places[name], size]
+            given = b"".join(word.to_bytes(pointer_bytes, "little") for word in words)
+            arguments = (self.machine.allocate(len(given), pointer_bytes, "memories"),)
+            self.machine.write(arguments[0], given)
+        status = self.machine.call(f"{prefix}_init", self._model, *arguments)
         if status & 0xFFFF_FFFF:
             raise EmulationFault(f"{prefix}_init returned status {status & 0xFFFF_FFFF}")
         self._check_pointers("input", interface.inputs)
@@ -39,10 +51,13 @@ class UnicornBundle:
         """Where there is one tensor, its accessor has to point to where the plan says."""
         symbol = f"{self._interface.prefix}_{what}"
         if len(slots) == 1 and symbol in self.machine.loaded.symbols:
-            pointer = self.machine.call(symbol, self._model)
-            if pointer != self._arena + slots[0].offset:
-                found = pointer - self._arena
-                raise EmulationFault(f"{symbol} points to arena + {found}, the plan says arena + {slots[0].offset}")
+            pointer, place = self.machine.call(symbol, self._model), slots[0].memory
+            if pointer != self._address(slots[0]):
+                found = pointer - self._places[place]
+                raise EmulationFault(f"{symbol} points to {place} + {found}, the plan says {place} + {slots[0].offset}")
+
+    def _address(self, slot: Slot) -> int:
+        return self._places[slot.memory] + slot.offset
 
     @property
     def emulator(self) -> str:
@@ -53,13 +68,13 @@ class UnicornBundle:
         """One inference; see `EmulatedBundle`."""
         check_inputs(self._interface, inputs)
         for data, slot in zip(inputs, self._interface.inputs, strict=True):
-            self.machine.write(self._arena + slot.offset, data)
+            self.machine.write(self._address(slot), data)
         symbol = f"{self._interface.prefix}_run"
         measurement = self.machine.measure(symbol, self._model) if measure else None
         status = measurement.value if measurement is not None else self.machine.call(symbol, self._model)
         if status & 0xFFFF_FFFF:
             raise EmulationFault(f"{symbol} returned status {status & 0xFFFF_FFFF}")
-        outputs = tuple(self.machine.read(self._arena + slot.offset, slot.size) for slot in self._interface.outputs)
+        outputs = tuple(self.machine.read(self._address(slot), slot.size) for slot in self._interface.outputs)
         return RunResult(outputs, measurement, self.emulator)
 
     def run_many(self, samples: Sequence[Sequence[bytes]]) -> list[RunResult]:

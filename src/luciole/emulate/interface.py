@@ -15,21 +15,26 @@ ARENA_FILL = 0x5A
 
 @dataclass(frozen=True)
 class Slot:
-    """A tensor in the arena: `size` bytes from `offset`."""
+    """A tensor in the arena, or in another of the caller's memories: `size` bytes from `offset`."""
 
     offset: int
     size: int
+    memory: str = "arena"
 
 
 @dataclass(frozen=True)
 class BundleInterface:
-    """What a caller of the bundle knows: the prefix of its functions, the arena, inputs and outputs in order."""
+    """What a caller of the bundle knows: the prefix of its functions, the arena, inputs and outputs in order.
+
+    `others` are further memories that it supplies: name, bytes and alignment of each.
+    """
 
     prefix: str
     arena_bytes: int
     arena_alignment: int
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
+    others: tuple[tuple[str, int, int], ...] = ()
 
 
 class EmulatedBundle(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from luciole.errors import InternalError
 from luciole.lower.placement import NORMAL, Item, PlacementProblem, check, solve
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Overlap, Program, Region
+from luciole.program.core import ARENA, Buffer, Overlap, Program, Region
 
 
 @dataclass(frozen=True)
@@ -21,23 +21,38 @@ def plan_memory(program: Program) -> Program:
     """The program with an offset for every buffer and the size of every region; says whether the arena is proven
     minimal.
     """
-    constants = program.in_region(WEIGHTS)
-    offsets, end = _pack(constants)
-    weights = replace(program.weights, size_bytes=end, lower_bound_bytes=end, is_optimal=True, method="packed")
-    buffers = program.roots(ARENA)
-    problem = placement_problem(buffers, program.overlaps())
+    offsets: dict[str, int] = {}
+    regions = []
+    for region in program.regions:
+        buffers = program.roots(region.name)
+        if region.kind == "const":
+            places, end = pack(buffers)
+            offsets |= places
+            region = replace(region, size_bytes=end, lower_bound_bytes=end, is_optimal=True, method="packed")
+        elif region.name == ARENA or any(b.offset is None for b in buffers):
+            # Inputs and outputs that Glow's interface keeps in a region of their own have their places already.
+            region, places = _placed(region, buffers, program.overlaps())
+            offsets |= places
+        regions.append(region)
+    return program.placed(offsets, tuple(regions))
+
+
+def _placed(
+    region: Region, buffers: tuple[Buffer, ...], overlaps: tuple[tuple[str, Overlap], ...]
+) -> tuple[Region, dict[str, int]]:
+    """A region with its size, and the offsets of its buffers."""
+    problem = placement_problem(buffers, overlaps)
     placement = solve(problem, NORMAL)
     if problems := check(problem, placement.offsets):
         raise InternalError("the placement is wrong: " + "; ".join(problems))
-    offsets |= {b.name: o for b, o in zip(buffers, placement.offsets, strict=True)}
-    arena = replace(
-        program.arena,
+    planned = replace(
+        region,
         size_bytes=placement.size_bytes,
         lower_bound_bytes=placement.lower_bound_bytes,
         is_optimal=placement.is_optimal,
         method=placement.method,
     )
-    return program.placed(offsets, _with(program.regions, weights, arena))
+    return planned, {b.name: o for b, o in zip(buffers, placement.offsets, strict=True)}
 
 
 def placement_problem(buffers: tuple[Buffer, ...], overlaps: tuple[tuple[str, Overlap], ...] = ()) -> PlacementProblem:
@@ -66,7 +81,8 @@ def activation_sizes(program: Program) -> ActivationSizes:
     return ActivationSizes(alone, program.arena.size_bytes - alone)
 
 
-def _pack(buffers: tuple[Buffer, ...]) -> tuple[dict[str, int], int]:
+def pack(buffers: tuple[Buffer, ...]) -> tuple[dict[str, int], int]:
+    """Offsets one after the other, and where the last one ends."""
     offsets: dict[str, int] = {}
     end = 0
     for buffer in buffers:
@@ -74,8 +90,3 @@ def _pack(buffers: tuple[Buffer, ...]) -> tuple[dict[str, int], int]:
         offsets[buffer.name] = end
         end += buffer.size_bytes
     return offsets, end
-
-
-def _with(regions: tuple[Region, ...], *changed: Region) -> tuple[Region, ...]:
-    by_name = {r.name: r for r in changed}
-    return tuple(by_name.get(r.name, r) for r in regions)

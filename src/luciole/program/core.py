@@ -22,7 +22,7 @@ RegionKind = Literal["const", "arena"]
 BufferKind = Literal["input", "output", "temp", "const", "workspace", "ring"]
 OperandKind = Literal["in", "out", "inout", "workspace"]
 
-#: Names of the two regions that every program has.
+#: Names of the two regions that every program has; more there are for boards with several memories of a kind.
 WEIGHTS, ARENA = "weights", "arena"
 
 
@@ -246,6 +246,10 @@ class Program:
         """The buffer in which a value of the graph lives. Raises `KeyError`."""
         return self.buffers[self.bindings[value]]
 
+    def regions_of(self, kind: RegionKind) -> tuple[Region, ...]:
+        """The regions of a kind: the weights or the arena first, then those of other memories of a board."""
+        return tuple(r for r in self.regions if r.kind == kind)
+
     def in_region(self, region: str) -> tuple[Buffer, ...]:
         """The buffers of a region, in order."""
         return tuple(b for b in self.buffers.values() if b.region == region)
@@ -270,10 +274,10 @@ class Program:
         """Name, value and buffer of each model output."""
         return tuple((name, v, self.buffer_of(v)) for name, v in self.graph.outputs)
 
-    def weights_blob(self) -> bytes:
-        """The bytes of the weights region; gaps between constants are zero. Raises `InternalError` before planning."""
-        blob = bytearray(self.weights.size_bytes)
-        for buffer in self.in_region(WEIGHTS):
+    def weights_blob(self, region: str = WEIGHTS) -> bytes:
+        """The bytes of a region of constants; gaps between these are zero. Raises `InternalError` before planning."""
+        blob = bytearray(self.region(region).size_bytes)
+        for buffer in self.in_region(region):
             if buffer.data is None or buffer.offset is None:
                 raise InternalError(f"constant {buffer.name} has no place yet, or no data")
             raw = buffer.data.astype(buffer.data.dtype.newbyteorder("<")).tobytes()

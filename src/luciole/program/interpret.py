@@ -16,18 +16,7 @@ from luciole.graph.core import Operator, Value
 from luciole.graph.interpret import compute_operator
 from luciole.ir.types import Array, TensorType
 from luciole.kernel.interpret import run_kernel
-from luciole.program.core import (
-    ARENA,
-    WEIGHTS,
-    Buffer,
-    Copy,
-    Instruction,
-    Program,
-    Run,
-    Stream,
-    may_be_shorter,
-    row_places,
-)
+from luciole.program.core import Buffer, Copy, Instruction, Program, Run, Stream, may_be_shorter, row_places
 
 _POISON = 0xA5
 
@@ -154,18 +143,22 @@ def _shared_memory(program: Program, instruction: Instruction) -> tuple[str, str
         return None
     source = next(o for o in instruction.operands if o.buffer == instruction.overlap.source)
     result = next(o for o in instruction.operands if o.kind == "out")
+    if program.buffers[source.buffer].region != program.buffers[result.buffer].region:
+        return None
     distance = _place(program.buffers[source.buffer]) - _place(program.buffers[result.buffer])
     return source.parameter, result.parameter, distance
 
 
 class _Memory:
-    """The bytes of both regions."""
+    """The bytes of all regions."""
 
     def __init__(self, program: Program) -> None:
-        self._buffers = program.in_region(ARENA)
+        self._arenas = {region.name: program.in_region(region.name) for region in program.regions_of("arena")}
         self._regions = {
-            ARENA: np.full(program.arena.size_bytes, _POISON, np.uint8),
-            WEIGHTS: np.frombuffer(program.weights_blob(), np.uint8),
+            region.name: np.full(region.size_bytes, _POISON, np.uint8)
+            if region.kind == "arena"
+            else np.frombuffer(program.weights_blob(region.name), np.uint8)
+            for region in program.regions
         }
 
     def bytes_at(self, buffer: Buffer, begin: int, count: int) -> Array:
@@ -189,13 +182,14 @@ class _Memory:
         self.put(buffer, begin, np.frombuffer(array.tobytes(), np.uint8))
 
     def poison(self, step: int) -> None:
-        """Overwrite every byte of the arena that holds nothing when this step begins."""
-        alive = np.zeros(len(self._regions[ARENA]), np.bool_)
-        for buffer in self._buffers:
-            if buffer.first < step <= buffer.last:
-                start = _place(buffer)
-                alive[start : start + buffer.size_bytes] = True
-        self._regions[ARENA][~alive] = _POISON
+        """Overwrite every byte of the arenas that holds nothing when this step begins."""
+        for name, buffers in self._arenas.items():
+            alive = np.zeros(len(self._regions[name]), np.bool_)
+            for buffer in buffers:
+                if buffer.first < step <= buffer.last:
+                    start = _place(buffer)
+                    alive[start : start + buffer.size_bytes] = True
+            self._regions[name][~alive] = _POISON
 
 
 def _place(buffer: Buffer) -> int:

@@ -1,8 +1,9 @@
 """What holds of every program.
 
-1. There are a region `weights` of constants and a region `arena`, and no others; their alignments are powers of two.
-2. A buffer stands under its name, in a region of its kind: constants in `weights`, all others in `arena`. Its alignment
-   is a power of two that suits its element type and is at most that of the region.
+1. There are a region `weights` of constants and a region `arena`, perhaps others of either kind for a board with more
+   memories, all under names of their own; their alignments are powers of two.
+2. A buffer stands under its name, in a region of its kind: constants in one of constants, all others in arenas. Its
+   alignment is a power of two that suits its element type and is at most that of the region.
 3. A constant has data of its type that cannot be written; no other buffer has data.
 4. A kernel stands under its name, is used, and no instruction uses another.
 5. An instruction's operands are the kernel's parameters in order: name, kind, element type, bytes, alignment; it gives
@@ -114,7 +115,7 @@ def _basic_problems(program: Program) -> Problems:
 
 def _regions(program: Program) -> Problems:
     found = {region.name: region.kind for region in program.regions}
-    if found != _REGION_KINDS or len(program.regions) != len(found):
+    if not _REGION_KINDS.items() <= found.items() or len(program.regions) != len(found):
         yield 1, f"the regions are {', '.join(f'{r.name} ({r.kind})' for r in program.regions) or 'missing'}"
     for region in program.regions:
         if not _is_power_of_two(region.alignment):
@@ -124,7 +125,8 @@ def _regions(program: Program) -> Problems:
 def _buffer(program: Program, name: str, buffer: Buffer) -> Problems:
     if name != buffer.name:
         yield 2, f"buffer {buffer.name} stands under the name {name}"
-    if buffer.region != (WEIGHTS if buffer.kind == "const" else ARENA):
+    home = _find_region(program, buffer.region)
+    if home is None or home.kind != ("const" if buffer.kind == "const" else "arena"):
         yield 2, f"buffer {name} of kind {buffer.kind} is in region {buffer.region}"
     if buffer.dtype in (DType.INDEX, DType.POINTER) or any(size < 0 for size in buffer.shape):
         yield 2, f"buffer {name} has the type {buffer.dtype.value}{list(buffer.shape)}"

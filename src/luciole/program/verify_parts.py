@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from luciole.program.core import ARENA, Buffer, Program
+from luciole.program.core import Buffer, Program
 
 Problems = Iterator[tuple[int, str]]
 
@@ -49,7 +49,7 @@ def part_problems(program: Program) -> Problems:
         begin, end = buffer.whole_offset, buffer.whole_offset + buffer.size_bytes
         if begin < 0 or end > whole.size_bytes:
             yield 17, f"{where} takes bytes {begin} to {end} of {whole.size_bytes}"
-        if buffer.region != ARENA or whole.region != ARENA or buffer.kind == "workspace":
+        if buffer.region != whole.region or "const" in (buffer.kind, whole.kind) or buffer.kind == "workspace":
             yield 17, f"{where} is {buffer.kind} in {buffer.region}"
         if whole.alignment % buffer.alignment or begin % buffer.alignment:
             yield 17, f"{where} is aligned to {buffer.alignment}, and lies at {begin} of what is to {whole.alignment}"

@@ -177,6 +177,25 @@ class LinkReport:
 
 
 @dataclass(frozen=True)
+class MemoryUse:
+    """What the bundle takes of one memory of a board: `used_bytes` of `size_bytes`, as its region `region`.
+
+    `buffers` are the names of the tensors and workspaces that share it (none of constants, of which there are
+    `buffer_count`); `cycles` is what the board says of an access.
+    """
+
+    memory: str
+    kind: str
+    region: str
+    base: int
+    size_bytes: int
+    used_bytes: int
+    cycles: float
+    buffers: tuple[str, ...]
+    buffer_count: int
+
+
+@dataclass(frozen=True)
 class Report:
     """All facts about one bundle.
 
@@ -184,6 +203,7 @@ class Report:
     symbols that the bundle leaves to the user's toolchain (soft-float routines on cores without FPU), empty for
     integer models. `removed_channels` are the proofs of channels that the compiler removed, a line each. `options` are
     those that differ from the defaults. `quantization` tells how we made the model one of integers, and what that cost.
+    `memories` are those of the board, for a bundle that was placed on one; `buffers` are those of the arena alone.
     `emulated` is `None` until measured.
 
     Invariants, which `problems` checks:
@@ -209,6 +229,7 @@ class Report:
     removed_channels: tuple[str, ...] = ()
     options: Pairs = ()
     quantization: Quantization | None = None
+    memories: tuple[MemoryUse, ...] = ()
     emulated: EmulatedReport | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -104,6 +104,26 @@ def memory_table(report: Report) -> Table:
     return Table((Column("RAM", "what"), Column("bytes", "bytes", right=True), Column("", "note")), tuple(rows))
 
 
+def board_table(report: Report) -> Table:
+    """What the bundle takes of each memory of a board."""
+    columns = (
+        Column("memory", "memory"),
+        Column("as", "region"),
+        Column("kind", "kind"),
+        Column("base", "base", right=True),
+        Column("bytes", "used_bytes", right=True),
+        Column("of", "size_bytes", right=True),
+        Column("cycles", "cycles", right=True),
+        Column("holds", "holds", limit=60),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for use in report.memories:
+        holds = ", ".join(use.buffers) if use.buffers else f"{use.buffer_count} constants" if use.buffer_count else ""
+        numbers = (f"0x{use.base:08x}", use.used_bytes, use.size_bytes, use.cycles)
+        rows.append((use.memory, use.region, use.kind, *numbers, holds))
+    return Table(columns, tuple(rows))
+
+
 def flash_table(report: Report) -> Table:
     """Flash by what takes it, in bytes."""
     flash = report.flash

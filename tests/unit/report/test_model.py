@@ -36,6 +36,7 @@ def test_json_has_the_keys_that_tools_rely_on(report: Report) -> None:
         "removed_channels",
         "options",
         "quantization",
+        "memories",
         "emulated",
     ]
     assert {"name", "sha256"} <= set(document["model"])

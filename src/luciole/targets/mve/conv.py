@@ -11,7 +11,7 @@ import math
 from luciole.graph.core import Operator, Views
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType, Shape
-from luciole.kernel.builder import LoopBuilder
+from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, Operand, binary
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
@@ -20,16 +20,20 @@ from luciole.ops.weighted import WeightedSum
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.mve import copies
 from luciole.targets.mve.dot import (
+    VECTOR,
     dot_bytes,
     dot_channels,
     dot_constants,
     dot_instructions,
+    is_written_out,
     padded_count,
 )
 from luciole.targets.mve.requantization import requantization_problem
 
 #: Bytes of workspace that a kernel may take.
 WORKSPACE_LIMIT = 4096
+#: Rows of a window that have a pointer each.
+ROWS_LIMIT = 3
 
 Convolution = Conv2d | DepthwiseConv2d
 
@@ -78,11 +82,11 @@ def _rows(k: LoopBuilder, sums: WeightedSum, v: Views, rows: int, count: int) ->
     """Runs of inputs that lie one after the other, and so their results."""
     source, target = k.define("source", v.x.address()), k.define("target", v.y.address())
     if rows == 1:
-        dot_channels(k, sums, v, source, target, count)
+        dot_channels(k, sums, v, [source], target, count)
         return
     end = k.define("target_end", target + rows * sums.channels)
     with k.repeat_while(lambda: target.ne(end)):
-        dot_channels(k, sums, v, source, target, count)
+        dot_channels(k, sums, v, [source], target, count)
         source.set(source + count)
         target.set(target + sums.channels)
 
@@ -116,6 +120,8 @@ class ConvVectors(KernelRecipe):
         pixels = op.result_types()[0].elements // op.sums().channels
         rows, row_bytes = op.window.kernel[0], _row_bytes(op)
         gathering = 12 if _is_pointwise(op) else 20 + rows * (8 + copies.copy_instructions(row_bytes))
+        if _has_whole_rows(op) and not _is_pointwise(op):
+            gathering = min(gathering, 60)
         count = _window_bytes(op) if _is_pointwise(op) else padded_count(_window_bytes(op))
         return _cost(op.sums(), pixels, count, gathering, self.workspace_bytes(op))
 
@@ -134,12 +140,37 @@ class ConvVectors(KernelRecipe):
             with k.loop("ow", width) as ow:
                 if _is_pointwise(op):
                     source = k.define("source", _pixel(op, v, n, oh * op.strides[0], ow * op.strides[1]))
-                    dot_channels(k, op.sums(), v, source, target, op.x.type.shape[3])
+                    dot_channels(k, op.sums(), v, [source], target, op.x.type.shape[3])
                 else:
-                    copies.gather(k, op.window, op.x, v, (n, oh, ow), rows)
-                    source = k.define("source", v.workspace.address())
-                    dot_channels(k, op.sums(), v, source, target, padded_count(_window_bytes(op)))
+                    sources, count = self._window(k, op, v, (n, oh, ow), rows)
+                    dot_channels(k, op.sums(), v, sources, target, count)
                 target.set(target + channels)
+
+    def _window(
+        self, k: LoopBuilder, op: Convolution, v: Views, pixel: tuple[Expr, Expr, Expr], rows: tuple[Operand, Operand]
+    ) -> tuple[list[Register], int]:
+        """Where the inputs of a pixel lie, and how many at each place: rows of x, or of the workspace."""
+        if not _has_whole_rows(op):
+            copies.gather(k, op.window, op.x, v, pixel, rows)
+            return [k.define("source", v.workspace.address())], padded_count(_window_bytes(op))
+        (n, oh, ow), row_bytes = pixel, _row_bytes(op)
+        count = op.window.kernel[0]
+        places = [k.define("source", v.workspace.address(i * row_bytes)) for i in range(count)]
+        is_inside = copies.lies_inside(op.window, op.x, oh, ow)
+
+        def read_in_place() -> None:
+            top, left = oh * op.strides[0] - op.pads[0], ow * op.strides[1] - op.pads[1]
+            for i, place in enumerate(places):
+                place.set(_pixel(op, v, n, top + i * op.dilations[0], left))
+
+        if is_inside is None:
+            read_in_place()
+            return places, row_bytes
+        with k.if_(is_inside):
+            read_in_place()
+        with k.else_():
+            copies.gather(k, op.window, op.x, v, pixel, rows)
+        return places, row_bytes
 
     def _prepare_rows(self, k: LoopBuilder, op: Convolution, v: Views, oh: Expr) -> tuple[Operand, Operand]:
         """The rows of the window that lie inside the input; the others are filled for all pixels of the row."""
@@ -154,6 +185,13 @@ def _is_pointwise(op: Convolution) -> bool:
 
 def _row_bytes(op: Convolution) -> int:
     return op.window.kernel[1] * op.x.type.shape[3]
+
+
+def _has_whole_rows(op: Convolution) -> bool:
+    """Whether the rows of a window that lies inside x are read where they are: few, and runs of few whole vectors."""
+    rows, is_dense = op.window.kernel[0], op.dilations[1] == 1 or op.window.kernel[1] == 1
+    is_whole = is_dense and rows <= ROWS_LIMIT and _row_bytes(op) % VECTOR == 0
+    return is_whole and is_written_out(rows, _row_bytes(op))
 
 
 def _window_bytes(op: Convolution) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from luciole.graph.core import Value, Views
 from luciole.ir.types import DType
 from luciole.kernel.builder import LoopBuilder
-from luciole.kernel.core import Expr, Operand, minimum
+from luciole.kernel.core import Expr, Operand, binary, minimum
 from luciole.ops.common import Window, lies_in
 
 #: Fewer bytes than this are copied by words and bytes.
@@ -54,6 +54,18 @@ def prepare_rows(
         last = k.define("last_row", last, DType.INDEX)
         fill(k, v.workspace.address(last * row_bytes), zero_point, (rows - last) * row_bytes)
     return first, last
+
+
+def lies_inside(window: Window, x: Value, oh: Expr, ow: Expr) -> Expr | None:
+    """Whether the window of an output pixel lies inside x; `None` where all do."""
+    size = x.type.shape[1], x.type.shape[2]
+    result: Expr | None = None
+    for axis, position in enumerate((oh, ow)):
+        inner, count = window.inner_range(axis, size[axis]), window.output_size(size)[axis]
+        if inner != range(count):
+            lies = lies_in(position, inner, count)
+            result = lies if result is None else binary("and", result, lies)
+    return result
 
 
 def gather(

@@ -8,7 +8,7 @@ fit beside the pointers. The four sums become a vector to which the biases are a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,8 @@ from luciole.targets.mve.requantization import BLOCK_BYTES, LANES, blocks_of, pa
 VECTOR = 16
 #: Runs of at most so many vectors stay in registers for all channels; of longer ones a turn takes some.
 HELD_VECTORS, TURN_VECTORS = 4, 2
+#: Sums of at most so many vectors are written out; the weights of some are in reach of a pointer.
+UNROLLED_VECTORS, REACHED_VECTORS = 9, 6
 #: What packed weights are aligned to: loads of words reach four times as far as those of bytes.
 WEIGHT_ALIGNMENT = 4
 
@@ -47,9 +49,14 @@ def dot_constants(sums: WeightedSum) -> dict[str, Array]:
     return {"weights": packed_weights(sums), "channels": packed_parameters(sums)}
 
 
-def dot_channels(k: LoopBuilder, sums: WeightedSum, v: Views, source: Expr, target: Expr, count: int) -> None:
-    """All channels' results at `target` from `count` inputs at `source`."""
-    run = _run(k, source, count)
+def dot_channels(
+    k: LoopBuilder, sums: WeightedSum, v: Views, sources: Sequence[Expr], target: Expr, count: int
+) -> None:
+    """All channels' results at `target` from `count` inputs at each source.
+
+    Several sources hold whole vectors, and no more than `is_written_out` allows.
+    """
+    run = _run(k, tuple(sources), count)
     weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
     out, whole, rest = k.define("out", target), sums.channels // LANES, sums.channels % LANES
     if whole > 1:
@@ -64,31 +71,34 @@ def dot_channels(k: LoopBuilder, sums: WeightedSum, v: Views, source: Expr, targ
 
 @dataclass(frozen=True)
 class _Run:
-    """The inputs of a sum: all vectors of a short run in registers, of a long one a pointer to them."""
+    """The inputs of a sum: all vectors of a short run in registers, of a long one pointers to them."""
 
-    source: Expr
+    sources: tuple[Expr, ...]
     count: int
     held: tuple[Expr, ...]
 
     @property
     def vectors(self) -> int:
-        """Whole vectors, and one with what is left."""
+        """Of each source, whole ones and one with what is left."""
         return -(-self.count // VECTOR)
 
-    def tail_mask(self) -> Expr | None:
-        """The lanes of the last vector that are inputs; all where there is no mask."""
-        tail = self.count % VECTOR
-        return ActiveLanes(Constant(tail, DType.INDEX), VECTOR) if tail else None
+    def mask(self, vector: int) -> Expr | None:
+        """The lanes of a vector that are inputs; all where there is no mask."""
+        tail = self.count - VECTOR * vector
+        return ActiveLanes(Constant(tail, DType.INDEX), VECTOR) if tail < VECTOR else None
+
+    def read(self, k: LoopBuilder, source: Expr, vector: int, mask: Expr | None) -> Register:
+        """A vector of a source."""
+        return k.define("x", k.read(source, VECTOR * vector, DType.I8, lanes=VECTOR, mask=mask))
 
 
-def _run(k: LoopBuilder, source: Expr, count: int) -> _Run:
-    run = _Run(source, count, ())
-    if run.vectors > HELD_VECTORS:
+def _run(k: LoopBuilder, sources: tuple[Expr, ...], count: int) -> _Run:
+    run = _Run(sources, count, ())
+    assert len(sources) == 1 or count % VECTOR == 0
+    if len(sources) * run.vectors > HELD_VECTORS:
         return run
-    last = run.vectors - 1
-    masks = [run.tail_mask() if i == last else None for i in range(run.vectors)]
-    reads = [k.read(source, VECTOR * i, DType.I8, lanes=VECTOR, mask=mask) for i, mask in enumerate(masks)]
-    return replace(run, held=tuple(k.define("x", read) for read in reads))
+    held = [run.read(k, source, i, run.mask(i)) for source in sources for i in range(run.vectors)]
+    return replace(run, held=tuple(held))
 
 
 def _block(
@@ -104,7 +114,7 @@ def _block(
     if run.held:
         for i, x in enumerate(run.held):
             totals = [k.define("sum", add(total, x, i, j)) for j, total in enumerate(totals)]
-        weights.set(weights + LANES * VECTOR * run.vectors)
+        weights.set(weights + LANES * VECTOR * len(run.held))
     else:
         totals = _long_sums(k, run, weights, channels, add)
     filled = [totals[min(j, channels - 1)].as_data() for j in range(LANES)]
@@ -116,29 +126,38 @@ def _block(
     out.set(out + channels)
 
 
+def is_written_out(sources: int, count: int) -> bool:
+    """Whether the sum of `count` inputs at each of some sources has no loop."""
+    return sources * -(-count // VECTOR) <= UNROLLED_VECTORS
+
+
 def _long_sums(
     k: LoopBuilder, run: _Run, weights: Register, channels: int, add: Callable[[Expr, Expr, int, int], Expr]
 ) -> list[Expr]:
-    """The sums of more vectors than registers hold, two in a turn."""
-    inputs = k.define("inputs", run.source)
+    """The sums of more vectors than registers hold: written out, or of one source some vectors in a turn."""
     totals = [k.define(f"sum{j}", 0) for j in range(channels)]
 
-    def step(vectors: int, mask: Expr | None = None) -> None:
-        for i in range(vectors):
-            x = k.define("x", k.read(inputs, VECTOR * i, DType.I8, lanes=VECTOR, mask=mask))
+    def step(source: Expr, first: int, count: int) -> None:
+        for i in range(count):
+            x = run.read(k, source, first + i, run.mask(first + i) if first + i == run.vectors - 1 else None)
             for j, total in enumerate(totals):
                 total.set(add(total, x, i, j))
-        weights.set(weights + LANES * VECTOR * vectors)
-        inputs.set(inputs + VECTOR * vectors)
+        weights.set(weights + LANES * VECTOR * count)
 
-    mask = run.tail_mask()
-    whole = run.vectors - (mask is not None)
-    with k.loop("vector", whole // TURN_VECTORS):
-        step(TURN_VECTORS)
-    if rest := whole % TURN_VECTORS:
-        step(rest)
-    if mask is not None:
-        step(1, mask)
+    if is_written_out(len(run.sources), run.count):
+        for source in run.sources:
+            for first in range(0, run.vectors, REACHED_VECTORS):
+                step(source, first, min(REACHED_VECTORS, run.vectors - first))
+        return list(totals)
+    (source,) = run.sources
+    inputs = k.define("inputs", source)
+    turns = run.count // VECTOR // TURN_VECTORS
+    with k.loop("vector", turns):
+        step(inputs, 0, TURN_VECTORS)
+        inputs.set(inputs + VECTOR * TURN_VECTORS)
+    first = turns * TURN_VECTORS
+    if first < run.vectors:
+        step(inputs - VECTOR * first, first, run.vectors - first)
     return list(totals)
 
 
@@ -147,6 +166,8 @@ def dot_instructions(sums: WeightedSum, count: int) -> int:
     vectors = -(-count // VECTOR)
     if vectors <= HELD_VECTORS:
         return blocks_of(sums.channels) * (8 * vectors + 17) + vectors + 8
+    if vectors <= UNROLLED_VECTORS:
+        return blocks_of(sums.channels) * (9 * vectors + 20) + 8
     return blocks_of(sums.channels) * (10 * vectors + 24) + 8
 
 

@@ -34,8 +34,8 @@ test-slow: $(VENV)/test.stamp  ## what `make test` leaves out: whole models, QEM
 test-all: $(VENV)/test.stamp  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/test.stamp  ## instructions of models on emulated cores, beside recorded peers
-	$(BIN)/python bench/mcu.py $(ARGS)
+bench: $(VENV)/test.stamp  ## models on emulated cores beside recorded peers: a table, build/bench/mcu.json and mcu.svg
+	$(BIN)/python bench/mcu.py --output build/bench $(ARGS)
 
 sweep: $(VENV)/test.stamp  ## 500 random layers through the kernels of every instruction set (some minutes)
 	$(BIN)/python bench/sweep.py $(ARGS)

@@ -252,9 +252,15 @@ def peak_note(program: Program) -> str:
 
 
 def identify(source: Path, name: str) -> ModelIdentity:
-    """Name and hash of a model file. Raises `CompileError` when it cannot be read."""
+    """Name of a model file, and hash with what stands beside it. Raises `CompileError` when it cannot be read."""
     data = read_file(source)
+    digest = hashlib.sha256(data)
     arrays = source.with_suffix(".npz")
     if source.suffix == ".graph" and arrays.exists():
-        data += read_file(arrays)
-    return ModelIdentity(c_identifier(name or source.stem), source.stem, source.name, hashlib.sha256(data).hexdigest())
+        digest.update(read_file(arrays))
+    elif source.suffix.lower() == ".onnx":
+        from luciole.importers.onnx.reader import external_content
+
+        for part in external_content(data, source.parent):
+            digest.update(part)
+    return ModelIdentity(c_identifier(name or source.stem), source.stem, source.name, digest.hexdigest())

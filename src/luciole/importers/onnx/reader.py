@@ -6,14 +6,15 @@ tensors and nodes are collected and raised together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, ToolError, printable
 from luciole.importers.onnx.functions import inline_functions
 from luciole.importers.onnx.model import Attribute, Branch, OnnxInput, OnnxModel, OnnxNode, Unreadable
-from luciole.importers.onnx.tensors import ELEMENT_TYPES, element_name, read_tensor, text_of
+from luciole.importers.onnx.tensors import ELEMENT_TYPES, EXTERNAL, element_name, read_tensor, text_of
 from luciole.ir.types import Array
 
 #: Versions of ONNX's own operators that are understood: rules know what changed in between.
@@ -42,6 +43,23 @@ def parse_model(data: bytes, file: str, folder: Path | None = None) -> OnnxModel
     model = reading.model(_parse(data, Location(file)))
     reading.diagnostics.raise_if_any()
     return model
+
+
+def external_content(data: bytes, folder: Path) -> Iterator[bytes]:
+    """The numbers of the initializers of a model that stand in files beside it, in order.
+
+    Nothing of tensors that cannot be read, nor of a file that is no model: the import has the words for those.
+    """
+    if b"location" not in data:  # the key by which a tensor names its file
+        return
+    try:
+        proto = _parse(data, Location())
+    except (CompileError, ToolError):
+        return
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == EXTERNAL:
+            with suppress(CompileError):
+                yield read_tensor(tensor, text_of(tensor.name), folder, Location()).tobytes()
 
 
 def read_nodes(protos: Iterable[Any], constants: dict[str, Array], location: Location) -> list[OnnxNode]:

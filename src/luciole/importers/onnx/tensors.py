@@ -39,7 +39,9 @@ ELEMENT_TYPES: dict[int, tuple[str, np.dtype[np.generic] | None, str]] = {
 GRAPH_TYPES = frozenset(dtype.numpy.name for dtype in DType if dtype not in (DType.INDEX, DType.POINTER))
 
 _DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
-_EXTERNAL = 1
+
+#: Where a tensor says that its data are in another file. (onnx.proto, `TensorProto.DataLocation`.)
+EXTERNAL = 1
 
 
 def text_of(data: str | bytes) -> str:
@@ -79,7 +81,7 @@ def read_tensor(tensor: Any, name: str, folder: Path | None, location: Location)
     if tensor.HasField("segment"):
         raise malformed("is stored in segments, which ONNX does not define any more")
     filled = [f for f in _DATA_FIELDS if len(getattr(tensor, f))]
-    is_external = tensor.data_location == _EXTERNAL
+    is_external = tensor.data_location == EXTERNAL
     if len(filled) + is_external + bool(tensor.raw_data) > 1:
         raise malformed("has data in more than one place")
     needed = count * dtype.itemsize

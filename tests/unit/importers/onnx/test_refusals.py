@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import luciole
+from luciole.compilation import identify
 from luciole.errors import CompileError, ToolError
 from luciole.importers import load_model
 from luciole.importers.onnx.build import load_onnx
@@ -270,6 +271,19 @@ def test_data_beside_the_model(tmp_path: Path) -> None:
         graph = load_model(tmp_path / "net.onnx")
         (constant,) = graph.constants
         assert constant.data is not None and constant.data.tolist() == [1, 2, 3]
+
+
+def test_data_beside_the_model_count_in_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(external(tmp_path).SerializeToString())
+    before = identify(path, "").sha256
+    assert identify(path, "").sha256 == before
+    weights = bytearray((tmp_path / "weights.bin").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "weights.bin").write_bytes(weights)
+    assert identify(path, "").sha256 != before
+    (tmp_path / "weights.bin").unlink()
+    assert len(identify(path, "").sha256) == 64  # the import says what is wrong
 
 
 def test_data_outside_of_the_models_folder_are_not_read(tmp_path: Path) -> None:

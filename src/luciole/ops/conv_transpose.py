@@ -197,9 +197,7 @@ def _onnx_axes(node: ForeignNode, sizes: Sequence[int], w: Array) -> list[_Axis]
         whole = strides[index] * (size - 1) + extent + extra[index]
         before, left = (0, whole) if auto == "valid" else (pads[index], whole - pads[index] - pads[index + count])
         if wanted is not None:
-            total, left = whole - wanted[index], wanted[index]
-            if total < 0:
-                raise node.unsupported(f"ConvTranspose with {wanted[index]} results along an axis that gives {whole}")
+            total, left = max(0, whole - wanted[index]), wanted[index]  # what is wanted beyond sees no element
             before = total // 2 if auto == "upper" else total - total // 2
         if not 1 <= left <= MAXIMUM_ELEMENTS:
             raise node.error(f"ConvTranspose has {left} results along axis {index + 2}")

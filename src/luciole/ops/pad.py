@@ -219,8 +219,8 @@ def _import_onnx_pad(node: ForeignNode, g: GraphBuilder) -> Value:
             raise node.unsupported(f"Pad of {x.type} by {list(widths)}", help=f"up to {_MAXIMUM_BORDER}")
         return _repeated(node, g, mode, before, after)
     fill = node.constant(2) if node.optional(2) is not None else np.zeros((), np.float32)
-    if fill.size != 1 or not np.isfinite(fill.item()):
-        raise node.unsupported("Pad by anything but one finite number is not supported")
+    if fill.size != 1 or np.isnan(fill.item()):
+        raise node.unsupported("Pad by anything but one number is not supported")
     for axis, size in enumerate(x.type.shape):
         first, last = max(0, -before[axis]), size - max(0, -after[axis])
         if first >= last:

@@ -59,6 +59,7 @@ TRANSPOSED: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] 
     ((1, 2, 4, 3), (2, 3, 3, 2), {"dilations": [2, 3], "strides": [2, 1]}),
     ((1, 2, 4, 3), (2, 3, 3, 3), {"strides": [3, 2], "auto_pad": "SAME_UPPER"}),
     ((1, 2, 4, 3), (2, 3, 3, 3), {"strides": [2, 2], "output_shape": [7, 6]}),
+    ((1, 2, 4, 3), (2, 3, 2, 2), {"strides": [2, 1], "output_shape": [9, 4]}),  # more than there is
     ((1, 2, 4, 3), (2, 3, 5, 5), {"pads": [4, 2, 2, 3]}),
     ((2, 3, 7), (3, 4, 4), {"strides": [2], "pads": [1, 1]}),
 )
@@ -120,11 +121,10 @@ def test_constant_indices_outside_are_refused(kind: str, shape: tuple[int, ...],
     assert error.value.exit_code == 1
 
 
-def test_results_that_see_nothing_are_refused() -> None:
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_a_border_of_infinities(value: float) -> None:
     net = Net()
-    y = net.add("ConvTranspose", "x", net.weights(2, 3, 2, 2), output_shape=[9, 9])
-    with pytest.raises(CompileError, match="with 9 results along an axis that gives 5"):
-        imported(net, (1, 2, 4, 4), y)
+    check(net, (2, 3), net.add("Pad", "x", net.integers(0, 1, 1, 2), net.constant(np.array(value, np.float32))))
 
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])

@@ -22,18 +22,8 @@ from luciole.targets.base import BoundKernel, build_kernel
 from support.random_kernels import equal_bits
 
 #: Operators whose float results are sums, so that the order of additions shows in the last bits.
-SUMMING = (
-    "conv2d",
-    "depthwise_conv2d",
-    "fully_connected",
-    "matmul",
-    "average_pool2d",
-    "mean",
-    "softmax",
-    "rnn",
-    "gru",
-    "lstm",
-)
+SUMMING = ("conv2d", "depthwise_conv2d", "fully_connected", "matmul", "average_pool2d", "mean", "softmax")
+SUMMING += ("reduce_sum", "reduce_product", "rnn", "gru", "lstm")
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ class BitOperator(Elementwise):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.numbers(DType.BOOL, 2, 8), s.numbers(DType.BOOL, 8))
-        yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 9)) for dtype in common.PLAIN_INTEGERS)
+        yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 9)) for dtype in common.SAMPLED_INTEGERS)
 
 
 @operator("and")
@@ -101,7 +101,7 @@ class Not(Elementwise):
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
-        yield from (cls(s.numbers(dtype, 2, 9)) for dtype in _BITS)
+        yield from (cls(s.numbers(dtype, 2, 9)) for dtype in (DType.BOOL, *common.SAMPLED_INTEGERS))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,7 +122,7 @@ class Shift(Elementwise):
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
-        for dtype in (DType.U8, DType.U16, DType.U32, DType.U64):
+        for dtype in (DType.U8, DType.U32, DType.U64):
             amounts = np.array([0, 1, dtype.bits - 1, dtype.bits, dtype.bits + 1, dtype.limits[1]], dtype.numpy)
             yield cls(s.numbers(dtype, 3, 6), s.array(amounts))
 

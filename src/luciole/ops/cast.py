@@ -62,15 +62,16 @@ class Cast(Elementwise):
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
-        types = (DType.BOOL, DType.F32, *common.PLAIN_INTEGERS)
         extremes = (0.0, -0.0, 0.99, -0.99, 1.5, -1.5, 127.9, -128.9, 255.5, 3e9, -3e9, 1e20, -1e20, 1e-45)
-        for target in types:
+        for target in (DType.BOOL, *common.PLAIN_INTEGERS):
             yield cls(s.f32_values(*extremes, np.nan, np.inf, -np.inf, 2147483520.0), target.value)
-            yield cls(s.numbers(DType.BOOL, 5), target.value)
-        for source in common.PLAIN_INTEGERS:
+        for source in common.SAMPLED_INTEGERS:
             yield cls(s.numbers(source, 30), "f32")
+            yield cls(s.numbers(source, 30), "bool")
             yield cls(s.numbers(source, 30), "i32" if source.bits != 32 else "u8")
-            yield cls(s.numbers(source, 30), "u64" if source.bits != 64 else "i16")
+        yield cls(s.numbers(DType.I32, 30), "i64")
+        yield cls(s.numbers(DType.BOOL, 5), "f32")
+        yield cls(s.numbers(DType.BOOL, 5), "i64")
 
 
 def _float_limits(dtype: DType) -> tuple[float, float]:

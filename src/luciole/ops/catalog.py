@@ -16,6 +16,8 @@ MODULES = (
     "bits",
     "comparison",
     "cast",
+    "functions",
+    "powers",
     "pool",
     "reduce",
     "pixel_sums",

@@ -364,6 +364,9 @@ def float_activation_array(activation: str, values: Array) -> Array:
 #: Integers that are just that.
 PLAIN_INTEGERS = (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64)
 
+#: Those of them that samples are of: each width, both signs.
+SAMPLED_INTEGERS = (DType.I8, DType.U16, DType.I32, DType.U64)
+
 
 def broadcast(op: Operator, *shapes: Shape) -> Shape:
     """The numpy broadcast of operands' shapes. Raises `CompileError` when they do not broadcast."""

@@ -39,7 +39,7 @@ class Comparison(Elementwise):
         yield cls(s.f32_values(1.0, 2.0), s.constant(np.array(np.nan, np.float32)))
         yield cls(s.numbers(DType.BOOL, 2, 8), s.numbers(DType.BOOL, 8))
         yield cls(s.i8(3, 20, zero=4), s.i8(3, 1, zero=4))
-        yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 2, 9)) for dtype in common.PLAIN_INTEGERS)
+        yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 2, 9)) for dtype in common.SAMPLED_INTEGERS)
 
 
 @operator("equal")
@@ -136,7 +136,7 @@ class Extremum(Elementwise):
         yield cls(s.f32_values(1.0, 2.0, np.nan, 3.0, -np.inf), s.f32_values(1.5, np.nan, np.nan, 2.0, np.inf))
         yield cls(s.f32(2, 3, 4), s.f32_weights(4))
         yield cls(s.i8(3, 20, zero=4), s.i8(3, 1, zero=4))
-        yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 9)) for dtype in common.PLAIN_INTEGERS)
+        yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 9)) for dtype in common.SAMPLED_INTEGERS)
 
 
 @operator("maximum")

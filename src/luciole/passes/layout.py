@@ -21,7 +21,7 @@ from luciole.ops.fused import Fused
 from luciole.ops.gather import Gather
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.pad import Pad
-from luciole.ops.reduce import Mean
+from luciole.ops.reduce import Reduction
 from luciole.ops.resample import Resample
 from luciole.ops.reshape import Reshape
 from luciole.ops.slice import Slice
@@ -72,8 +72,8 @@ def sink_through_slice(op: Slice, graph: Graph) -> Operator | None:
     return _sunk(replace(op, begin=begin, size=size, strides=steps), graph, permutation, len(permutation), op)
 
 
-@rule(Mean)
-def sink_through_mean(op: Mean, graph: Graph) -> Operator | None:
+@rule(Reduction)
+def sink_through_reduction(op: Reduction, graph: Graph) -> Operator | None:
     """mean(transpose(x, p), axes) -> transpose(mean(x, p[axes]), p')    with p' the order of the axes that are left."""
     permutation = _moved_permutation((op.x,), op.x.type.rank)
     if permutation is None or not isinstance(op.x.producer, Transpose):
@@ -224,8 +224,8 @@ MOVE_LAYOUTS = rules_pass(
         sink_through_concat,
         sink_through_pad,
         sink_through_slice,
-        sink_through_mean,
         sink_along_axis,
+        sink_through_reduction,
         sink_reshape,
         reorder_weights,
     ],

@@ -18,19 +18,38 @@ from luciole.ir.target import find_target
 from luciole.ir.types import DType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Intrinsic, Kernel
-from luciole.kernel.elementary import erf, exp, log, logistic, tanh
+from luciole.kernel.elementary import (
+    acosh,
+    asinh,
+    atanh,
+    cosh,
+    erf,
+    exp,
+    expm1,
+    log,
+    log1p,
+    logistic,
+    power,
+    sinh,
+    tanh,
+)
 from luciole.kernel.evaluate import apply_intrinsic
+from luciole.kernel.trigonometry import acos, asin, atan, cos, sin, tan
 from support.native_c import call_kernel, compile_c, kernels_source
 from support.random_kernels import equal_bits
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-FUNCTIONS = (exp, log, tanh, logistic, erf)
+FUNCTIONS = (exp, expm1, log, log1p, tanh, sinh, cosh, asinh, acosh, atanh, logistic, erf)
+FUNCTIONS += (sin, cos, tan, asin, acos, atan)
 
 #: Every 1999th positive float, from the least subnormal to the greatest: all exponents, many mantissas.
 EVERYWHERE: Floats = np.arange(1, 0x7F800000, 1999, dtype=np.uint32).view(np.float32)
 BOTH_SIGNS: Floats = np.concatenate([EVERYWHERE, -EVERYWHERE])
+
+#: The floats nearest to multiples of pi / 2, where a sine or cosine is small.
+NEAR_QUADRANTS: Floats = (np.arange(1, 100_000) * (np.pi / 2)).astype(np.float32)
 
 INF, NAN = np.float32(np.inf), np.float32(np.nan)
 
@@ -71,6 +90,32 @@ def error_ulp(found: Floats, exact: Doubles) -> float:
         (logistic, logistic_exact, dense(-104, 20, 1_000_000), 3.0),
         (erf, erf_exact, BOTH_SIGNS[::7], 3.0),
         (erf, erf_exact, dense(-5, 5, 300_000), 3.0),
+        (expm1, np.expm1, BOTH_SIGNS[::3], 4.0),
+        (expm1, np.expm1, dense(-3, 3, 300_000), 4.0),
+        (log1p, np.log1p, EVERYWHERE[::3], 3.0),
+        (log1p, np.log1p, dense(-0.999999, 3, 300_000), 3.0),
+        (sinh, np.sinh, BOTH_SIGNS[::3], 4.0),
+        (sinh, np.sinh, dense(-10, 10, 300_000), 4.0),
+        (cosh, np.cosh, BOTH_SIGNS[::3], 4.0),
+        (cosh, np.cosh, dense(-10, 10, 300_000), 4.0),
+        (asinh, np.arcsinh, BOTH_SIGNS[::3], 4.0),
+        (asinh, np.arcsinh, dense(-10, 10, 300_000), 4.0),
+        (acosh, np.arccosh, dense(1, 10, 300_000), 4.0),
+        (acosh, np.arccosh, dense(1, 1e30, 300_000), 4.0),
+        (atanh, np.arctanh, dense(-0.999999, 0.999999, 300_000), 4.0),
+        (sin, np.sin, BOTH_SIGNS[::3], 3.0),
+        (sin, np.sin, dense(-10, 10, 300_000), 3.0),
+        (sin, np.sin, NEAR_QUADRANTS, 3.0),
+        (cos, np.cos, BOTH_SIGNS[::3], 3.0),
+        (cos, np.cos, dense(-10, 10, 300_000), 3.0),
+        (cos, np.cos, NEAR_QUADRANTS, 3.0),
+        (tan, np.tan, BOTH_SIGNS[::3], 4.0),
+        (tan, np.tan, dense(-10, 10, 300_000), 4.0),
+        (tan, np.tan, NEAR_QUADRANTS, 4.0),
+        (asin, np.arcsin, dense(-1, 1, 300_000), 3.0),
+        (acos, np.arccos, dense(-1, 1, 300_000), 3.0),
+        (atan, np.arctan, BOTH_SIGNS[::3], 3.0),
+        (atan, np.arctan, dense(-10, 10, 300_000), 3.0),
     ],
     ids=lambda value: value.name if isinstance(value, Intrinsic) else "",
 )
@@ -113,6 +158,31 @@ def test_the_error_is_within_the_stated_bound(
         (logistic, NAN, NAN),
         (logistic, 0.0, 0.5),
         (logistic, -103.0, 1e-45),
+        (sin, INF, NAN),
+        (sin, NAN, NAN),
+        (cos, -INF, NAN),
+        (cos, 0.0, 1.0),
+        (tan, INF, NAN),
+        (sin, -1e-45, -1e-45),
+        (asin, 1.5, NAN),
+        (acos, -1.5, NAN),
+        (acos, 1.0, 0.0),
+        (atan, INF, 1.5707964),
+        (atan, -INF, -1.5707964),
+        (sinh, -INF, -INF),
+        (cosh, -INF, INF),
+        (asinh, -INF, -INF),
+        (acosh, 0.5, NAN),
+        (acosh, -3.0, NAN),
+        (acosh, INF, INF),
+        (atanh, 1.0, INF),
+        (atanh, -1.0, -INF),
+        (atanh, 1.5, NAN),
+        (expm1, -INF, -1.0),
+        (expm1, -1e-45, -1e-45),
+        (log1p, -1.0, -INF),
+        (log1p, -1.5, NAN),
+        (log1p, INF, INF),
         (erf, INF, 1.0),
         (erf, -INF, -1.0),
         (erf, NAN, NAN),
@@ -124,6 +194,31 @@ def test_the_error_is_within_the_stated_bound(
 def test_special_arguments_give_what_is_stated(function: Intrinsic, argument: float, result: float) -> None:
     found = apply_intrinsic(function, np.array([argument], np.float32))
     assert np.array_equal(found, np.array([result], np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "exponents"),
+    [(0.0, 4.0, 60.0), (0.99, 1.01, 8000.0), (1e-30, 1e30, 1.2)],
+    ids=["", "near-1", "wide"],
+)
+def test_powers_are_within_two_units(low: float, high: float, exponents: float) -> None:
+    random = np.random.default_rng(7)
+    x = random.uniform(low, high, 200_000).astype(np.float32)
+    y = random.uniform(-exponents, exponents, 200_000).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        assert error_ulp(apply_intrinsic(power, x, y), np.power(x.astype(np.float64), y.astype(np.float64))) <= 2.0
+
+
+def test_powers_of_special_numbers_are_those_of_ieee_754() -> None:
+    special = np.array(
+        [0, -0.0, 1, -1, 2, -2, 0.5, -0.5, INF, -INF, NAN, 3, -3, 1e38, -1e38, 2**24, 2**24 + 2], np.float32
+    )
+    x, y = (array.ravel() for array in np.meshgrid(special, special))
+    with np.errstate(all="ignore"):
+        exact = np.power(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
+    found = apply_intrinsic(power, x, y)
+    np.testing.assert_allclose(found, exact, rtol=3e-7, atol=3e-45)
+    assert np.array_equal(np.signbit(found[~np.isnan(exact)]), np.signbit(exact[~np.isnan(exact)]))
 
 
 @pytest.mark.parametrize("function", [exp, tanh, logistic, erf], ids=lambda function: function.name)

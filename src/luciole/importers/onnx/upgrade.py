@@ -103,6 +103,9 @@ def _broadcast(node: ForeignNode) -> ForeignNode:
     return node
 
 
+#: Reductions that took their axes as an operand later than `ReduceSum` did.
+_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+
 #: Kind, the opset that brought the newest form, and what makes that of an older one.
 _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
     *((kind, 7, _broadcast) for kind in ("Add", "Div", "Mul", "Sub")),
@@ -111,8 +114,9 @@ _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
     ("Dropout", 7, _inference),
     ("Dropout", 12, _dropout),
     ("Pad", 11, _pad),
-    ("ReduceMean", 18, _axes),
     ("Resize", 11, _resize),
+    ("ReduceSum", 13, _axes),
+    *((f"Reduce{kind}", 18, _axes) for kind in _REDUCTIONS),
     ("Slice", 10, _slice),
     ("Softmax", 13, _softmax),
     ("Split", 13, _split),

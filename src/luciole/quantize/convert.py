@@ -11,10 +11,11 @@ import numpy as np
 
 from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, Location, printable
 from luciole.graph.core import Graph, Operator, Value
-from luciole.ir.arithmetic import quantize
+from luciole.ir.arithmetic import dequantize, quantize
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
 from luciole.ops.activation import Relu, Relu6
+from luciole.ops.int8 import Lookup
 from luciole.ops.quantization import Dequantize, Quantize, Requantize
 from luciole.quantize.bias import mean_of_sums
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
@@ -25,7 +26,7 @@ from luciole.quantize.observe import OBSERVERS, Range
 from luciole.quantize.options import QuantizeOptions
 from luciole.quantize.profile import load_profile
 from luciole.quantize.remarks import METHOD
-from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8
+from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8, tabulated_operand
 from luciole.quantize.schemes import SCHEMES, Scheme
 
 #: No bias is greater in magnitude: int32 has room left for the sum. Where it would be, the weights' scale grows.
@@ -79,7 +80,8 @@ def _float_words(graph: Graph, kept: frozenset[Operator]) -> str:
     if not named:
         return "no operator stays in float"
     words = ", ".join(f'{op.kind} "{op.location.node or graph.results(op)[0].name}"' for op in named)
-    return f"{len(named)} stay in float because --float-operators names them: {words}"
+    verb = "stays" if len(named) == 1 else "stay"
+    return f"{len(named)} {verb} in float because --float-operators names them: {words}"
 
 
 def quantize_graph(
@@ -215,12 +217,34 @@ class _Writer:
         if not _is_float(result):
             return op.with_operands(self._operand)
         quant = self._quants[result]
+        tabulated = tabulated_operand(op)
+        if tabulated is not None:
+            return self._table(op, tabulated, quant)
         if isinstance(op, KEEPING):
             kept = op.with_operands(self._operand)
             return replace(kept, quant=quant) if isinstance(op, Relu6) else kept
         if isinstance(op, JOINING):
             return op.with_operands(lambda value: self._operand_as(value, quant, op))
         return replace(op.with_operands(self._operand), quant=FIXED.get(type(op), quant))
+
+    def _table(self, op: Operator, x: Value, quant: Quant) -> Operator:
+        """A function of each element as a table of its results for every int8 number."""
+        source = self._operand_quant(x)
+        numbers = dequantize(np.arange(-128, 128), source.scale, source.zero_point)
+        constants = {v: v.data.reshape(()) for v in op.operands if v.data is not None}
+        arguments = [
+            numbers if value is x else constants.get(value) for value in (getattr(op, f) for f in op.operand_fields)
+        ]
+        with np.errstate(all="ignore"):
+            results = np.asarray(op.compute(*arguments), np.float32)
+        entries = quantize(results, quant.scale, quant.zero_point)
+        return Lookup(self._operand(x), tuple(map(int, entries)), quant=quant, location=op.location)
+
+    def _operand_quant(self, value: Value) -> Quant:
+        """The quantization of what `_operand` gives."""
+        quant = self._operand(value).type.quant
+        assert quant is not None
+        return quant
 
     def _operand(self, value: Value) -> Value:
         """The int8 value of a float value, as it was quantized; others as they are."""

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 import luciole as api
-from support.float_nets import images, residual
+from luciole.ops.activation import Clamp
+from luciole.ops.elementwise import Div
+from luciole.ops.matmul import FullyConnected
+from luciole.ops.reshape import Reshape
+from support.float_nets import Net, images, residual
 from support.small_models import save_small
 
 Run = Callable[..., Any]
@@ -141,6 +145,16 @@ def test_a_session_of_a_quantized_model(folder: Path) -> None:
             1,
             "error[bad-option]: --float-operators: no operator is called nobody",
         ),
+        (
+            ("quantize", "middle.graph", *CALIBRATED, "-o", "int8.graph", "--save-profile", "p.json"),
+            2,
+            "error[unsupported-quantization]: div has no int8 form",
+        ),
+        (
+            ("compile", "middle.graph", "--quantize", "int8", *CALIBRATED, "-o", "bundle"),
+            2,
+            "error[unsupported-quantization]: div has no int8 form",
+        ),
         (("quantize", "net.graph", "--profile", "nowhere.json"), 1, "error[profile-file]"),
         (("quantize", "net.graph", "--profile", "data.npz"), 1, "error[profile-file]"),
         (
@@ -175,6 +189,12 @@ def test_a_session_of_a_quantized_model(folder: Path) -> None:
 )
 def test_refusals(luciole: Run, folder: Path, arguments: tuple[str, ...], code: int, error: str) -> None:
     save_small(folder)
+    g = Net(0)
+    scores = g.add(FullyConnected(g.add(Reshape(g.x, (1, 192))), g.weights(6, 192)), "scores")
+    ratio = g.add(Div(scores, g.add(Clamp(scores, 1.0, 9.0))), "ratio")
+    graph = g.finish(y=g.add(FullyConnected(ratio, g.weights(2, 6)), "y"))
+    graph.name = "middle"
+    save_small(folder, graph)
     np.savez(folder / "wrong.npz", x=np.zeros((2, 7), np.float32))
     np.savez(folder / "none.npz", x=np.zeros((0, 8, 8, 3), np.float32))
     broken = np.zeros((2, 8, 8, 3), np.float32)

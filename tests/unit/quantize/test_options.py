@@ -46,7 +46,7 @@ def test_an_operator_stays_in_float_by_kind_or_name(word: str) -> None:
     quantized = quantize_graph(residual(1), images(8), QuantizeOptions(float_operators=(word,)))
     assert kinds(quantized.graph)[-2:] == ["dequantize", "softmax"]
     assert quantized.graph.outputs[0][1].type.dtype is DType.F32
-    remark = 'over 8 samples; 1 stay in float because --float-operators names them: softmax "probabilities"'
+    remark = 'over 8 samples; 1 stays in float because --float-operators names them: softmax "probabilities"'
     assert quantized.graph.remarks[-1].endswith(remark)
     check(quantized.graph)
 

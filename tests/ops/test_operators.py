@@ -47,7 +47,7 @@ ONE_TYPE = {"quantize", "dequantize", "requantize", "fused", "annotate", "as_uin
 FLOAT_ONLY = {"clamp", "quantize_channels", "resample", "rnn", "gru", "lstm"}
 #: Operators of truth values and integers alone.
 INTEGER_ONLY = {"as_int8", "and", "or", "xor", "not", "shift_left", "shift_right"}
-INTEGER_ONLY |= {"remainder"}
+INTEGER_ONLY |= {"remainder", "matmul_integer", "conv2d_integer"}
 FLOAT_ONLY |= {"power", "exp", "expm1", "log", "log1p", "sqrt", "erf", "floor", "round"}
 FLOAT_ONLY |= {"sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"}
 

@@ -42,6 +42,8 @@ MODULES = (
     "int8",
     "quantization_by_channel",
     "onnx_quantization",
+    "onnx_qlinear",
+    "integer_sums",
     "fused",
 )
 

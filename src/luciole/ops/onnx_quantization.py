@@ -13,7 +13,9 @@ from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType
+from luciole.ops.activation import Clamp
 from luciole.ops.cast import Cast
+from luciole.ops.elementwise import Add, Div, Mul, Sub
 from luciole.ops.int8 import Annotate, AsInt8, AsUint8
 from luciole.ops.onnx_rounding import UNSIGNED_SHIFT
 from luciole.ops.quantization import NARROW, Dequantize, Quantize
@@ -91,7 +93,7 @@ def _refuse_blocks(node: ForeignNode) -> None:
 
 @onnx("QuantizeLinear")
 def _import_quantize_linear(node: ForeignNode, g: GraphBuilder) -> Value:
-    """To int8, uint8, int16 or uint16, with constant scales: one, or one for each slice along an axis."""
+    """To int8, uint8, int16 or uint16, with one scale, or constant ones for each slice along an axis."""
     x = node.input(0)
     _refuse_blocks(node)
     output = node.integer("output_dtype", 0)
@@ -101,8 +103,9 @@ def _import_quantize_linear(node: ForeignNode, g: GraphBuilder) -> Value:
     dtype = given.type.dtype if given is not None else _OUTPUT_TYPES[output] or DType.U8
     if dtype not in NARROW or _OUTPUT_TYPES[output] not in (None, dtype):
         raise node.unsupported(f"QuantizeLinear to {dtype.numpy.name}", code="unsupported-type")
-    axis = _axis(node, x)
-    quant = onnx_quant(node, 1, 2, dtype, axis)
+    if node.input(1).data is None:
+        return _quantized_at_run_time(node, g, x, dtype)
+    quant = onnx_quant(node, 1, 2, dtype, _axis(node, x))
     if x.type.dtype is DType.I32:
         x = g.add(Cast(x, DType.F32.value, location=node.location))
     if quant.is_per_channel:
@@ -116,11 +119,13 @@ def _import_quantize_linear(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @onnx("DequantizeLinear")
 def _import_dequantize_linear(node: ForeignNode, g: GraphBuilder) -> Value:
-    """From integers of 8, 16 or 32 bits, with constant scales: one, or one for each slice along an axis."""
+    """From integers of 8, 16 or 32 bits, with one scale, or constant ones for each slice along an axis."""
     x = node.input(0)
     _refuse_blocks(node)
     if x.type.dtype not in (*NARROW, DType.I32):
         raise node.unsupported(f"DequantizeLinear of {x.type.dtype.numpy.name}", code="unsupported-type")
+    if node.input(1).data is None:
+        return _dequantized_at_run_time(node, g, x)
     quant = onnx_quant(node, 1, 2, x.type.dtype, _axis(node, x))
     if any(quant.zero_points) and x.type.dtype is DType.I32:
         raise node.unsupported("DequantizeLinear of int32 with a zero point")
@@ -135,3 +140,40 @@ def _axis(node: ForeignNode, x: Value) -> int:
     if node.constant(1).size == 1:
         return 0
     return axis_of(node, node.integer("axis", 1), x.type.rank)
+
+
+def _scaling_at_run_time(node: ForeignNode, g: GraphBuilder) -> tuple[Value, Value | None]:
+    """A scale that is computed at run time, and the zero point, as floats of one element."""
+    scale, zero = node.input(1), node.optional(2)
+    if scale.type.dtype is not DType.F32 or scale.type.elements != 1 or (zero is not None and zero.type.elements != 1):
+        raise node.unsupported(f"{node.kind} with scales that are computed at run time, other than one of float32")
+    if zero is None:
+        return scale, None
+    if zero.data is not None:
+        return scale, g.constant(zero.data.astype(np.float32), name=zero.name)
+    return scale, g.add(Cast(zero, DType.F32.value, location=node.location))
+
+
+def _quantized_at_run_time(node: ForeignNode, g: GraphBuilder, x: Value, dtype: DType) -> Value:
+    """The quotient rounded to an int16 of scale 1, which holds more than the result does, then moved and limited."""
+    if dtype not in (DType.I8, DType.U8):
+        raise node.unsupported(f"{node.kind} to {dtype.numpy.name} with a scale that is computed at run time")
+    scale, zero = _scaling_at_run_time(node, g)
+    quotient = g.add(Div(x, scale, location=node.location))
+    whole = g.add(Quantize(quotient, rounding="onnx", to="i16", quant=Quant.per_tensor(1.0), location=node.location))
+    moved = g.add(Dequantize(whole, location=node.location))
+    if zero is not None:
+        moved = g.add(Add(moved, zero, location=node.location))
+    low, high = dtype.limits
+    limited = g.add(Clamp(moved, float(low), float(high), location=node.location))
+    return g.add(Cast(limited, dtype.value, location=node.location), node.name)
+
+
+def _dequantized_at_run_time(node: ForeignNode, g: GraphBuilder, x: Value) -> Value:
+    if x.type.dtype not in (DType.I8, DType.U8):
+        raise node.unsupported(f"{node.kind} of {x.type.dtype.numpy.name} with a scale that is computed at run time")
+    scale, zero = _scaling_at_run_time(node, g)
+    number = g.add(Cast(x, DType.F32.value, location=node.location))
+    if zero is not None:
+        number = g.add(Sub(number, zero, location=node.location))
+    return g.add(Mul(number, scale, location=node.location), node.name)

@@ -14,6 +14,7 @@ from luciole.graph.core import Operator, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
+from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
@@ -21,6 +22,7 @@ from luciole.kernel.intrinsics import average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
 from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, reshaped, window_of
+from luciole.ops.onnx_quantization import as_int8, as_stored
 from luciole.ops.pad import Pad
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
@@ -259,7 +261,12 @@ def _import_onnx_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
         raise node.unsupported("MaxPool with indices as a second result is not supported")
     if node.integer("storage_order", 0):
         raise node.unsupported("MaxPool with storage_order 1 is not supported")
-    return _import_onnx_pool(node, g, MaxPool2d)
+    x = node.input(0)
+    if x.type.dtype not in (DType.I8, DType.U8):
+        return _import_onnx_pool(node, g, MaxPool2d)
+    # The greatest of int8 numbers is that of the uint8 numbers they stand for, whatever the scale.
+    numbers = as_int8(node, g, x, x.type.quant or Quant.per_tensor(1.0))
+    return as_stored(node, g, _import_onnx_pool(replace(node, inputs=(numbers,)), g, MaxPool2d), x.type.dtype)
 
 
 @onnx("AveragePool")

@@ -30,7 +30,7 @@ from luciole.ops.concat import Concat
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add, Mul, Sub
-from luciole.ops.int8 import Lookup
+from luciole.ops.int8 import Annotate, AsInt8, AsUint8, Lookup
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.pad import Pad
 from luciole.ops.pool import AveragePool2d, MaxPool2d
@@ -101,6 +101,38 @@ def _moved_quant(op: Mover, quant: Quant | None) -> Quant | None:
         if kept and math.prod(op.shape[new_axis:]) == math.prod(old[axis:]):
             return replace(quant, axis=new_axis)
     return None
+
+
+@rule(Reshape, Slice, Transpose)
+def lift_moves_of_unsigned(op: Mover, graph: Graph) -> Operator | None:
+    """transpose(as_uint8(x)) -> as_uint8(transpose(x))    for all operators that only move elements."""
+    made = op.x.producer
+    if not isinstance(made, AsUint8):
+        return None
+    (inner,) = graph.add(replace(op, x=made.x), (f"{graph.result(op).name}/int8",), before=op)
+    return AsUint8(inner, location=made.location)
+
+
+@rule(AsInt8)
+def drop_unsigned(op: AsInt8, graph: Graph) -> Operator | Value | None:
+    """as_int8(as_uint8(x)) -> x    annotated, where it stands for other reals."""
+    made = op.x.producer
+    if not isinstance(made, AsUint8):
+        return None
+    return made.x if made.x.type.quant == op.quant else Annotate(made.x, quant=op.quant, location=op.location)
+
+
+@rule(Quantize)
+def sink_moves(op: Quantize, graph: Graph) -> Operator | None:
+    """quantize(transpose(x)) -> transpose(quantize(x))
+
+    for all operators that only move elements, when nobody else reads their result.
+    """
+    made = _only_read(op, graph)
+    if not isinstance(made, Reshape | Slice | Transpose) or made.x.data is not None:
+        return None
+    (inner,) = graph.add(replace(op, x=made.x), (f"{graph.result(op).name}/integers",), before=op)
+    return replace(made, x=inner)
 
 
 @rule(MaxPool2d)
@@ -259,16 +291,22 @@ def fuse_average_pool(op: Quantize, graph: Graph) -> Operator | None:
 
 @rule(Quantize)
 def fuse_concat(op: Quantize, graph: Graph) -> Operator | None:
-    """quantize(concat([dequantize(x), ...])) -> concat([rescaled x, ...])    when nobody else reads it."""
+    """quantize(concat([dequantize(x), y, ...])) -> concat([rescaled x, quantize(y), ...])
+
+    when nobody else reads it.
+    """
     made = _only_read(op, graph)
     if not isinstance(made, Concat) or op.quant is None:
         return None
-    sources = [_integers(value) for value in made.xs]
-    if any(source is None for source in sources):
-        return None
-    target = op.quant
-    parts = tuple(_rescaled(source, target, op, graph) for source in sources if source is not None)
-    return replace(made, xs=parts)
+    parts = []
+    for value in made.xs:
+        source = _integers(value)
+        if source is None:
+            (part,) = graph.add(replace(op, x=value), (f"{value.name}/integers",), before=op)
+        else:
+            part = _rescaled(source, op.quant, op, graph)
+        parts.append(part)
+    return replace(made, xs=tuple(parts))
 
 
 def _rescaled(x: Value, quant: Quant, op: Quantize, graph: Graph) -> Value:
@@ -394,6 +432,9 @@ FUSE_INTEGERS = rules_pass(
     "Make float operators between a dequantization and a quantization operators of integers.",
     [
         lift_moves,
+        lift_moves_of_unsigned,
+        drop_unsigned,
+        sink_moves,
         lift_max_pool,
         lift_pad,
         fuse_weighted,

@@ -169,7 +169,7 @@ def lower_ordered(graph: Graph, target: Target, options: LoweringOptions) -> Pro
 def plan(program: Program, run: Compilation, options: LoweringOptions) -> Program:
     """The planned program, in the memories of the user's board where there is one, and within `max_ram` if possible."""
     if run.board is None:
-        return plan_within(program, run.target, options, run.options.max_ram)
+        return plan_within(program, run.target, options, run.options.max_ram, run.options.input_rows)
     return plan_on_board(Fitting(program, run.target, options), run.board)
 
 
@@ -191,10 +191,14 @@ def plan_on_board(fitting: Fitting, board: Board) -> Program:
     raise refusal
 
 
-def plan_within(program: Program, target: Target, options: LoweringOptions, max_bytes: int | None) -> Program:
+def plan_within(
+    program: Program, target: Target, options: LoweringOptions, max_bytes: int | None, input_rows: bool = False
+) -> Program:
     """The planned program: with overlaps allowed the smallest there is; else, where its arena exceeds `max_bytes`, the
-    fastest that does not, or the smallest.
+    fastest that does not, or the smallest. With `input_rows` the caller gives the rows of the input one after another.
     """
+    if input_rows:
+        return Fitting(program, target, options, is_pushed=True).pushed(max_bytes)
     fitting = Fitting(program, target, options)
     if options.allows_overlap:
         return fitting.smallest()

@@ -70,6 +70,7 @@ class OptionKeywords(TypedDict, total=False):
     bundle_api: BundleApi
     keep_input: bool
     keep_output: bool
+    input_rows: bool
     max_ram: int | str | None
     max_flash: int | str | None
     optimize: Optimize
@@ -108,6 +109,8 @@ class Options:
     #: Forbid `run` to overwrite the input; forbid writing an input to overwrite the last output.
     keep_input: bool = False
     keep_output: bool = False
+    #: Take the rows of the input from the caller one after another, so that the whole input never lies in RAM.
+    input_rows: bool = False
     #: Refuse a bundle whose arena or flash is larger than this, in bytes.
     max_ram: int | None = None
     max_flash: int | None = None
@@ -152,6 +155,11 @@ class Options:
         check_choice("bundle-api", self.bundle_api, BUNDLE_APIS)
         check_choice("optimize", self.optimize, OPTIMIZES)
         check_choice("weights", self.weights, WEIGHTS_FORMATS)
+        others = {"--keep-input": self.keep_input, "--bundle-api glow": self.bundle_api == "glow"}
+        if self.input_rows and (
+            other := next((o for o, given in (others | {"--memory": self.memory}).items() if given), "")
+        ):
+            raise CompileError.of("bad-option", f"--input-rows cannot go with {other}")
         self._check_quantization()
         for option, text in (
             ("target", self.target),

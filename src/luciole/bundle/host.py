@@ -159,10 +159,15 @@ class HostSession:
         given = tuple(bytes(data) for data in inputs)
         self.interface.check_inputs(given)
         for data, tensor in zip(given, self.interface.inputs, strict=True):
+            if self.interface.takes_rows:
+                break
             ctypes.memmove(self._tensor_address(tensor), data, len(data))
         if self.interface.api == "glow":
             arguments = (self._constant.address, self._mutable.address, self._arena.address)
             self._check(self._call(self.interface.prefix, ctypes.c_int, *arguments))
+        elif self.interface.takes_rows:
+            if missing := self.push_rows(given[0], self.interface.inputs[0].shape[1]):
+                raise InternalError(f"the bundle still wants {missing} rows")
         else:
             self._check(self._status("run"))
         for what, memory in self._ranges.items():
@@ -170,6 +175,11 @@ class HostSession:
         for memory, what in ((self._mutable, "inputs and outputs"), (self._constant, "weights")):
             memory.check(what)
         return [ctypes.string_at(self._tensor_address(t), t.size_bytes) for t in self.interface.outputs]
+
+    def push_rows(self, rows: bytes, count: int) -> int:
+        """Give a bundle that takes rows the next ones; how many are still missing, -1 for too many."""
+        given = ctypes.create_string_buffer(rows, max(1, len(rows)))
+        return ctypes.c_int32(self._status("push_rows", ctypes.addressof(given), count)).value
 
     def _tensor_address(self, tensor: Tensor) -> int:
         if self.interface.api == "glow":

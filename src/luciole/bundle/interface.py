@@ -112,6 +112,8 @@ class Interface:
     constant_bytes: int = 0
     mutable_bytes: int = 0
     places: tuple[Range, ...] = ()
+    #: Whether the rows of the one input come one after another, through `<prefix>_push_rows`.
+    takes_rows: bool = False
 
     @property
     def ranges(self) -> tuple[Range, ...]:
@@ -152,6 +154,7 @@ def describe_interface(program: Program, prefix: str, api: Api = "luciole", boar
         program.weights.size_bytes if is_glow else 0,
         program.region(MUTABLE).size_bytes if is_glow else 0,
         tuple(places),
+        takes_rows=program.pushed_input() is not None,
     )
 
 

@@ -70,8 +70,11 @@ def stack_bytes(facts: ObjectFacts, interface: Interface) -> int | None:
     """The most stack that any function of the interface takes; None when it cannot be known of one of them."""
     if interface.api == "glow":
         return facts.stack_bound(interface.prefix)
-    entries = [f"{interface.prefix}_init", f"{interface.prefix}_run"]
-    entries += [tensor.function for tensor in (*interface.inputs, *interface.outputs)]
+    if interface.takes_rows:
+        entries = [f"{interface.prefix}_init", f"{interface.prefix}_push_rows"]
+    else:
+        entries = [f"{interface.prefix}_init", f"{interface.prefix}_run", *(t.function for t in interface.inputs)]
+    entries += [tensor.function for tensor in interface.outputs]
     bounds = [facts.stack_bound(entry) for entry in entries]
     known = [bound for bound in bounds if bound is not None]
     return max(known) if len(known) == len(bounds) else None

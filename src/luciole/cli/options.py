@@ -68,6 +68,7 @@ _COMPILE_OPTIONS = [
     ),
     click.option("--keep-input", is_flag=True, help="Let `run` leave the input as it was (costs RAM)."),
     click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
+    click.option("--input-rows", is_flag=True, help="Take the input row by row, as a camera gives it; saves RAM."),
     click.option(
         "--optimize",
         type=click.Choice(OPTIMIZES),
@@ -186,6 +187,7 @@ def options_of(given: dict[str, Any]) -> Options:
         bundle_api=given["bundle_api"],
         keep_input=given["keep_input"],
         keep_output=given["keep_output"],
+        input_rows=given["input_rows"],
         optimize=given["optimize"],
         memory=given["memory"],
         max_ram=given["max_ram"],

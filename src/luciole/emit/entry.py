@@ -14,7 +14,7 @@ from luciole.emit.schedule import Number, schedule_table
 from luciole.graph.core import Value
 from luciole.ir.target import Target
 from luciole.ir.types import TensorType
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Program, Stream
+from luciole.program.core import ARENA, STATE, WEIGHTS, Buffer, Program, Stream
 
 #: The status values of the C interface, in order; the header prints them as an enumeration.
 STATUSES = ("OK", "ERROR_ARENA_SIZE", "ERROR_ARENA_ALIGN", "ERROR_ARENA_NULL")
@@ -122,9 +122,11 @@ def print_entry_llvm(program: Program, prefix: str, target: Target) -> str:
         lines += _init_memories_llvm(program, prefix, size_type, target)
     else:
         lines += _init_llvm(program, prefix, size_type)
-    lines += _run_llvm(program, prefix, target)
+    pushes = program.pushed_input() is not None
+    lines += (_push_rows_llvm if pushes else _run_llvm)(program, prefix, target)
     for port in (*input_ports(program, prefix), *output_ports(program, prefix)):
-        lines += _accessor_llvm(program, prefix, port, target)
+        if port.buffer.kind != "ring":
+            lines += _accessor_llvm(program, prefix, port, target)
     return "\n".join(lines) + "\n"
 
 
@@ -151,6 +153,7 @@ def _init_llvm(program: Program, prefix: str, size_type: str) -> list[str]:
         f"  ret i32 {STATUSES.index('ERROR_ARENA_ALIGN')}",
         "good:",
         "  store ptr %arena, ptr %model",
+        *(_state_llvm(program, "%arena", "0", "0") if program.pushed_input() else ()),
         f"  ret i32 {STATUSES.index('OK')}",
         "}",
     ]
@@ -199,6 +202,56 @@ def _bases_llvm(program: Program, prefix: str, target: Target) -> tuple[list[str
     return lines, bases
 
 
+def _state_llvm(program: Program, arena: str, position: str, taken: str) -> list[str]:
+    """Stores to where a stream remembers its place in the table and the rows that have come."""
+    offset = program.buffers[STATE].offset
+    name = f"%s{position.strip('%').replace('.', '')}"
+    return [
+        f"  {name}.p = getelementptr i8, ptr {arena}, i32 {offset}",
+        f"  store i32 {position}, ptr {name}.p",
+        f"  {name}.q = getelementptr i8, ptr {name}.p, i32 4",
+        f"  store i32 {taken}, ptr {name}.q",
+    ]
+
+
+def _push_rows_llvm(program: Program, prefix: str, target: Target) -> list[str]:
+    """Goes on where the stream waits, through the rows given; behind the last one the rest of the program follows."""
+    pushed = program.pushed_input()
+    assert pushed is not None
+    height = pushed[1].type.shape[1]
+    loads, bases = _bases_llvm(program, prefix, target)
+    function = f"{prefix}_push_rows"
+    lines = [
+        f'define i32 @{function}(ptr %model, ptr %rows, i32 %count) {_ATTRIBUTES} section ".text.{function}" {{',
+        "  %next = alloca ptr",
+        "  %left = alloca i32",
+        *loads,
+        f"  %state = getelementptr i8, ptr %arena, i32 {program.buffers[STATE].offset}",
+        "  %position = load i32, ptr %state",
+        "  %taken.p = getelementptr i8, ptr %state, i32 4",
+        "  %taken = load i32, ptr %taken.p",
+        f"  %missing = sub i32 {height}, %taken",
+        "  %many = icmp ugt i32 %count, %missing",
+        "  br i1 %many, label %refused, label %given",
+        "refused:",
+        "  ret i32 -1",
+        "wait:",
+        "  %waiting = phi i32 [ %waited, %pause ]",
+        "  %all = add i32 %taken, %count",
+        *_state_llvm(program, "%arena", "%waiting", "%all"),
+        "  %still = sub i32 %missing, %count",
+        "  ret i32 %still",
+        "given:",
+        "  store ptr %rows, ptr %next",
+        "  store i32 %count, ptr %left",
+        *_steps_llvm(program, prefix, bases, start="%position"),
+        *_state_llvm(program, "%arena", "0", "0"),
+        "  ret i32 0",
+        "}",
+    ]
+    return lines
+
+
 def _run_llvm(program: Program, prefix: str, target: Target) -> list[str]:
     loads, bases = _bases_llvm(program, prefix, target)
     lines = [
@@ -209,13 +262,16 @@ def _run_llvm(program: Program, prefix: str, target: Target) -> list[str]:
     return [*lines, f"  ret i32 {STATUSES.index('OK')}", "}"]
 
 
-def _steps_llvm(program: Program, prefix: str, bases: dict[str, str]) -> list[str]:
-    """A call for each layer, a loop for each stream; `bases` are the pointers to the regions."""
+def _steps_llvm(program: Program, prefix: str, bases: dict[str, str], start: str = "0") -> list[str]:
+    """A call for each layer, a loop for each stream; `bases` are the pointers to the regions, `start` the place at
+    which the first stream goes on.
+    """
     lines = []
     for index, layer in enumerate(layers(program, prefix)):
         stream = program.stream_at(index)
         if stream is not None:
-            lines += _stream_llvm(program, prefix, stream, bases) if index == stream.first else []
+            if index == stream.first:
+                lines += _stream_llvm(program, prefix, stream, bases, start if index == 0 else "0")
             continue
         arguments = []
         for number, (region, offset) in enumerate(layer.pointers):
@@ -226,17 +282,21 @@ def _steps_llvm(program: Program, prefix: str, bases: dict[str, str]) -> list[st
     return lines
 
 
-def _stream_llvm(program: Program, prefix: str, stream: Stream, bases: dict[str, str]) -> list[str]:
-    """A loop over the table of a stream, with a block for each of its calls."""
+def _stream_llvm(program: Program, prefix: str, stream: Stream, bases: dict[str, str], start: str) -> list[str]:
+    """A loop over the table of a stream from a place on, with a block for each of its calls."""
     table, name = schedule_table(program, stream), f"s{stream.first}"
     type, size = f"i{table.dtype.bits}", table.dtype.size_bytes
-    ways = [f"[ %{name}.after{number}, %{name}.call{number} ]" for number in range(len(table.calls))]
+    ways = [
+        f"[ %{name}.after{number}, %{name}.{'take' if call.taken_bytes else 'call'}{number} ]"
+        for number, call in enumerate(table.calls)
+    ]
     lines = [
         f"  br label %{name}.enter",
         f"{name}.enter:",
         f"  br label %{name}.next",
         f"{name}.next:",
-        f"  %{name}.at = phi ptr [ {table_name(prefix, stream)}, %{name}.enter ], {', '.join(ways)}",
+        f"  %{name}.place = phi i32 [ {start}, %{name}.enter ], {', '.join(ways)}",
+        f"  %{name}.at = getelementptr i8, ptr {table_name(prefix, stream)}, i32 %{name}.place",
         f"  %{name}.number = load {type}, ptr %{name}.at",
         f"  switch {type} %{name}.number, label %{name}.end [",
         *(f"    {type} {number}, label %{name}.call{number}" for number in range(len(table.calls))),
@@ -245,13 +305,28 @@ def _stream_llvm(program: Program, prefix: str, stream: Stream, bases: dict[str,
     for number, call in enumerate(table.calls):
         here = f"%{name}.{number}"
         lines.append(f"{name}.call{number}:")
+        if call.taken_bytes:
+            lines += [
+                f"  {here}.left = load i32, ptr %left",
+                f"  {here}.none = icmp eq i32 {here}.left, 0",
+                f"  br i1 {here}.none, label %pause, label %{name}.take{number}",
+                "pause:",
+                f"  %waited = add i32 %{name}.place, 0",
+                "  br label %wait",
+                f"{name}.take{number}:",
+                f"  {here}.fewer = sub i32 {here}.left, 1",
+                f"  store i32 {here}.fewer, ptr %left",
+                f"  {here}.row = load ptr, ptr %next",
+                f"  {here}.following = getelementptr i8, ptr {here}.row, i32 {call.taken_bytes}",
+                f"  store ptr {here}.following, ptr %next",
+            ]
         for entry in range(1, call.entries + 1):
             lines += [
                 f"  {here}.q{entry} = getelementptr i8, ptr %{name}.at, i32 {entry * size}",
                 f"  {here}.r{entry} = load {type}, ptr {here}.q{entry}",
                 f"  {here}.v{entry} = zext {type} {here}.r{entry} to i32",
             ]
-        arguments = []
+        arguments = [f"ptr {here}.row"] if call.taken_bytes else []
         for index, place in enumerate(call.pointers):
             text = _number_llvm(lines, f"{here}.o{index}", f"{here}.v", place.offset)
             lines.append(f"  {here}.p{index} = getelementptr i8, ptr {bases[place.buffer.region]}, i32 {text}")
@@ -260,7 +335,7 @@ def _stream_llvm(program: Program, prefix: str, stream: Stream, bases: dict[str,
             arguments.append(f"i32 {_number_llvm(lines, f'{here}.n{index}', f'{here}.v', scalar)}")
         lines += [
             f"  call void @{kernel_function(prefix, call.kernel)}({', '.join(arguments)})",
-            f"  %{name}.after{number} = getelementptr i8, ptr %{name}.at, i32 {(1 + call.entries) * size}",
+            f"  %{name}.after{number} = add i32 %{name}.place, {(1 + call.entries) * size}",
             f"  br label %{name}.next",
         ]
     return [*lines, f"{name}.end:"]

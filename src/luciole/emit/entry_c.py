@@ -28,9 +28,9 @@ from luciole.emit.entry import (
 )
 from luciole.emit.schedule import Number, schedule_table
 from luciole.errors import printable
-from luciole.ir.types import Array, DType
+from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Parameter
-from luciole.program.core import ARENA, WEIGHTS, Buffer, Instruction, Program, Stream
+from luciole.program.core import ARENA, STATE, WEIGHTS, Buffer, Instruction, Program, Stream
 
 _WIDTH = 120
 
@@ -93,11 +93,14 @@ def print_weights(program: Program, prefix: str, linkage: str, region: str = WEI
 def print_entry(program: Program, prefix: str) -> str:
     """The functions of Luciole's interface; they need the bundle's header, the kernels and the weights before them."""
     lines = [*print_tables(program, prefix).splitlines(), *_init(program, prefix), ""]
-    for port in input_ports(program, prefix):
+    pushed = program.pushed_input()
+    for port in input_ports(program, prefix) if pushed is None else ():
         lines += [*_accessor(program, prefix, port, ""), ""]
     for port in output_ports(program, prefix):
         lines += [*_accessor(program, prefix, port, "const "), ""]
     upper = prefix.upper()
+    if pushed is not None:
+        return "\n".join([*lines, *_push_rows(program, prefix, pushed[1].type), ""])
     lines += [f"{prefix}_status {prefix}_run({prefix}_model *model)", "{"]
     arenas = {region.name: region.name for region in program.regions_of("arena")}
     calls = list(_calls(program, prefix, "{region}.{name}", arenas))
@@ -105,6 +108,30 @@ def print_entry(program: Program, prefix: str) -> str:
         lines += [f"    unsigned char *const {name} = model->{name};", f"    (void){name};"]
     lines += calls
     return "\n".join([*lines, f"    return {upper}_{STATUSES[0]};", "}", ""])
+
+
+def _push_rows(program: Program, prefix: str, type: TensorType) -> list[str]:
+    """Goes on where the stream waits, through the rows given; behind the last one the rest of the program follows."""
+    row = type.elements // type.shape[1]
+    calls = list(_calls(program, prefix, f"{prefix}_weights.{{name}}", {ARENA: "arena"}))
+    return [
+        f"int32_t {prefix}_push_rows({prefix}_model *model, const {MEMORY_TYPES[type.dtype]} *rows, int32_t count)",
+        "{",
+        "    unsigned char *const arena = model->arena;",
+        f"    uint32_t *const state = (uint32_t *)(void *)(arena + {program.buffers[STATE].offset});",
+        f"    const int32_t missing = {type.shape[1]} - (int32_t)state[1];",
+        f"    const int32_t row = {row};",
+        "    int32_t left = count;",
+        "",
+        "    if (count < 0 || count > missing) {",
+        "        return -1;",
+        "    }",
+        *calls,
+        "    state[0] = 0u;",
+        "    state[1] = 0u;",
+        "    return 0;",
+        "}",
+    ]
 
 
 def print_glow_entry(program: Program, prefix: str, mutable_region: str) -> str:
@@ -155,8 +182,20 @@ def _init(program: Program, prefix: str) -> list[str]:
         f"        return {upper}_ERROR_ARENA_ALIGN;",
         "    }",
         "    model->arena = (unsigned char *)arena;",
+        *_first_state(program),
         f"    return {upper}_OK;",
         "}",
+    ]
+
+
+def _first_state(program: Program) -> list[str]:
+    """The statement with which a stream that takes rows begins at the first one."""
+    if program.pushed_input() is None:
+        return []
+    offset = program.buffers[STATE].offset
+    return [
+        f"    ((uint32_t *)arena)[{(offset or 0) // 4}] = 0u;",
+        f"    ((uint32_t *)arena)[{(offset or 0) // 4 + 1}] = 0u;",
     ]
 
 
@@ -219,7 +258,9 @@ def _stream(
     table = schedule_table(program, stream)
     yield ""
     yield "    {"
-    yield f"        const {MEMORY_TYPES[table.dtype]} *at = {table_name(prefix, stream)[1:]};"
+    name = table_name(prefix, stream)[1:]
+    start = " + state[0]" if any(call.taken_bytes for call in table.calls) else ""
+    yield f"        const {MEMORY_TYPES[table.dtype]} *at = {name}{start};"
     yield "        int running = 1;"
     yield "        while (running) {"
     yield "            switch (*at) {"
@@ -227,8 +268,18 @@ def _stream(
         kernel = program.kernels[call.kernel]
         places = [pointer(p.buffer, kernel.parameter(p.parameter), _number(p.offset)) for p in call.pointers]
         yield f"            case {number}: {_comment(call.title)}"
+        if call.taken_bytes:
+            places.insert(0, _pointer(kernel.parameter("x"), "rows"))
+            yield "                if (left == 0) {"
+            yield f"                    state[0] = (uint32_t)(at - {name});"
+            yield "                    state[1] += (uint32_t)count;"
+            yield "                    return missing - count;"
+            yield "                }"
         arguments = places + [_number(scalar) for scalar in call.scalars]
         yield from _call(kernel_function(prefix, call.kernel), arguments, " " * 16)
+        if call.taken_bytes:
+            yield "                rows += row;"
+            yield "                left--;"
         yield f"                at += {1 + call.entries};"
         yield "                break;"
     yield "            default:"

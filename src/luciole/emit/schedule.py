@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luciole.ir.types import DType
-from luciole.program.core import Buffer, Copy, Fill, Program, Run, Stream
+from luciole.program.core import Action, Buffer, Copy, Program, Run, Stream, Take
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Call:
     scalars: tuple[Number, ...]
     entries: int
     title: str
+    #: Bytes of the caller's rows that it takes; these are then its first pointer.
+    taken_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class _Draft:
     pointers: tuple[tuple[Buffer, str, int], ...]
     scalars: tuple[tuple[int, int], ...]
     title: str
+    taken_bytes: int = 0
 
 
 def schedule_table(program: Program, stream: Stream) -> Table:
@@ -93,7 +96,7 @@ def schedule_table(program: Program, stream: Stream) -> Table:
     return Table(calls, (*numbers, len(calls)))
 
 
-def _draft(program: Program, action: Run | Copy | Fill) -> tuple[_Draft, tuple[int, ...]]:
+def _draft(program: Program, action: Action) -> tuple[_Draft, tuple[int, ...]]:
     """A call and its numbers, one for each pointer and scalar; pointers that stay have the number 0."""
     if isinstance(action, Run):
         instruction = program.instructions[action.instruction]
@@ -110,6 +113,11 @@ def _draft(program: Program, action: Run | Copy | Fill) -> tuple[_Draft, tuple[i
         return _Draft(instruction.kernel, tuple(pointers), scalars, title), (*values, *(0 for _ in scalars))
     kernel, target = program.kernels[action.kernel], program.buffers[action.target]
     count = (0, target.row_bytes // kernel.parameters[0].dtype.size_bytes)
+    if isinstance(action, Take):
+        taken = action.rows * target.row_bytes
+        title = f"a row of {target.name} from the caller"
+        draft = _Draft(action.kernel, ((target, "y", target.row_bytes),), (count,), title, taken)
+        return draft, (action.slot, action.rows)
     if isinstance(action, Copy):
         source = program.buffers[action.source]
         pointers = [(source, "x", source.row_bytes), (target, "y", target.row_bytes)]
@@ -133,4 +141,4 @@ def _call(draft: _Draft, values: Sequence[int], varying: tuple[int, ...]) -> Cal
         pointers.append(Place(buffer, parameter, number(index, buffer.offset, row_bytes)))
     first = len(pointers)
     scalars = tuple(number(first + index, base, scale) for index, (base, scale) in enumerate(draft.scalars))
-    return Call(draft.kernel, tuple(pointers), scalars, len(varying), draft.title)
+    return Call(draft.kernel, tuple(pointers), scalars, len(varying), draft.title, draft.taken_bytes)

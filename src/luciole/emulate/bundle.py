@@ -44,7 +44,11 @@ class UnicornBundle:
         status = self.machine.call(f"{prefix}_init", self._model, *arguments)
         if status & 0xFFFF_FFFF:
             raise EmulationFault(f"{prefix}_init returned status {status & 0xFFFF_FFFF}")
-        self._check_pointers("input", interface.inputs)
+        self._rows = 0
+        if interface.pushed_rows:
+            self._rows = self.machine.allocate(interface.inputs[0].size, 8, "rows of the input")
+        else:
+            self._check_pointers("input", interface.inputs)
         self._check_pointers("output", interface.outputs)
 
     def _check_pointers(self, what: str, slots: tuple[Slot, ...]) -> None:
@@ -68,10 +72,12 @@ class UnicornBundle:
         """One inference; see `EmulatedBundle`."""
         check_inputs(self._interface, inputs)
         for data, slot in zip(inputs, self._interface.inputs, strict=True):
-            self.machine.write(self._address(slot), data)
-        symbol = f"{self._interface.prefix}_run"
-        measurement = self.machine.measure(symbol, self._model) if measure else None
-        status = measurement.value if measurement is not None else self.machine.call(symbol, self._model)
+            self.machine.write(self._rows or self._address(slot), data)
+        rows = self._interface.pushed_rows
+        symbol = f"{self._interface.prefix}_{'push_rows' if rows else 'run'}"
+        arguments = (self._model, self._rows, rows) if rows else (self._model,)
+        measurement = self.machine.measure(symbol, *arguments) if measure else None
+        status = measurement.value if measurement is not None else self.machine.call(symbol, *arguments)
         if status & 0xFFFF_FFFF:
             raise EmulationFault(f"{symbol} returned status {status & 0xFFFF_FFFF}")
         outputs = tuple(self.machine.read(self._address(slot), slot.size) for slot in self._interface.outputs)

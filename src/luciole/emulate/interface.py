@@ -35,6 +35,8 @@ class BundleInterface:
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
     others: tuple[tuple[str, int, int], ...] = ()
+    #: Rows of the one input that `<prefix>_push_rows` takes; 0 where the input lies in the arena.
+    pushed_rows: int = 0
 
 
 class EmulatedBundle(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from luciole.errors import CompileError
 from luciole.graph.core import Graph
 from luciole.graph.extract import copy_graph
 from luciole.ir.target import Target
@@ -42,6 +43,7 @@ class Fitting:
     lowered: Program
     target: Target
     options: LoweringOptions
+    is_pushed: bool = False
 
     @property
     def graph(self) -> Graph:
@@ -71,12 +73,12 @@ class Fitting:
         """What tells which operators should run row by row."""
         graph = copy_graph(self.graph)
         split_global_averages(graph)
-        return Divider(graph, self.target, self._overlapping)
+        return Divider(graph, self.target, self._overlapping, is_pushed=self.is_pushed)
 
     def smallest(self) -> Program:
         """The program with the smallest arena that is found."""
         least = self.divider.smallest_bytes()
-        found = [self.overlapped]
+        found = [] if self.is_pushed else [self.overlapped]
         for slack in SLACKS:
             found += self._divided(least + least * slack // 100)
             if found[-1].arena.size_bytes <= least:
@@ -86,6 +88,31 @@ class Fitting:
             found = [*self._divided(best.arena.size_bytes - 1)]
             if all(program.arena.size_bytes >= best.arena.size_bytes for program in found):
                 return best
+
+    def pushed(self, max_bytes: int | None) -> Program:
+        """The fastest program within so many bytes, the smallest without a limit, that takes the rows of its input
+        from the caller one after another. Raises `CompileError` where that cannot be.
+        """
+        inputs = self.graph.inputs
+        if len(inputs) != 1 or inputs[0].type.rank != 4 or inputs[0].type.shape[0] != 1:
+            shapes = ", ".join(f"{value!r}" for value in inputs)
+            raise CompileError.of(
+                "no-input-rows",
+                f"--input-rows needs a model with one input of the shape [1, height, width, channels], not {shapes}",
+                help="leave --input-rows away",
+            )
+        if self.graph.is_output(inputs[0]) or self.divider.fastest_within(1 << 40) is None:
+            readers = ", ".join(user.location.node or user.kind for user in inputs[0].users)
+            raise CompileError.of(
+                "no-input-rows",
+                f"the input cannot come row by row: not all that reads it can run on a few rows ({readers})",
+                help="--input-layout nhwc, if the model begins with a transpose; else leave --input-rows away",
+            )
+        if max_bytes is not None:
+            for program in self._divided(max_bytes):
+                if program.arena.size_bytes <= max_bytes:
+                    return program
+        return self.smallest()
 
     def within(self, max_bytes: int) -> Program:
         """The fastest program whose arena has at most so many bytes; the smallest where none has."""

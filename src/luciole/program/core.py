@@ -19,7 +19,7 @@ from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.core import Kernel, Parameter
 
 RegionKind = Literal["const", "arena"]
-BufferKind = Literal["input", "output", "temp", "const", "workspace", "ring"]
+BufferKind = Literal["input", "output", "temp", "const", "workspace", "ring", "state"]
 OperandKind = Literal["in", "out", "inout", "workspace"]
 
 #: Names of the two regions that every program has; more there are for boards with several memories of a kind.
@@ -170,7 +170,20 @@ class Fill:
     byte: int
 
 
-Action = Run | Copy | Fill
+@dataclass(frozen=True)
+class Take:
+    """Take the next rows of a model input from the caller to slot `slot` of its ring; the stream waits for them."""
+
+    kernel: str
+    target: str
+    slot: int
+    rows: int
+
+
+Action = Run | Copy | Fill | Take
+
+#: The buffer that keeps where a stream waits for rows: the place in its table, and how many rows have come.
+STATE = "rows_state"
 
 
 @dataclass(frozen=True)
@@ -269,6 +282,10 @@ class Program:
     def inputs(self) -> tuple[tuple[str, Value, Buffer], ...]:
         """Name, value and buffer of each model input."""
         return tuple((v.name, v, self.buffer_of(v)) for v in self.graph.inputs)
+
+    def pushed_input(self) -> tuple[str, Value, Buffer] | None:
+        """Name, value and ring of the model input whose rows come one after another, if there is one."""
+        return next((entry for entry in self.inputs() if entry[2].kind == "ring"), None)
 
     def outputs(self) -> tuple[tuple[str, Value, Buffer], ...]:
         """Name, value and buffer of each model output."""

@@ -16,7 +16,17 @@ from luciole.graph.core import Operator, Value
 from luciole.graph.interpret import compute_operator
 from luciole.ir.types import Array, TensorType
 from luciole.kernel.interpret import run_kernel
-from luciole.program.core import Buffer, Copy, Instruction, Program, Run, Stream, may_be_shorter, row_places
+from luciole.program.core import (
+    Buffer,
+    Copy,
+    Instruction,
+    Program,
+    Run,
+    Stream,
+    Take,
+    may_be_shorter,
+    row_places,
+)
 
 _POISON = 0xA5
 
@@ -34,13 +44,17 @@ def run_program(
     """
     memory = _Memory(program)
     for name, value, buffer in program.inputs():
+        if buffer.kind == "ring":
+            continue
         memory.write(buffer, np.ascontiguousarray(inputs[name], value.type.dtype.numpy))
     streams = {stream.first: stream for stream in program.streams}
     streamed = {step for stream in program.streams for step in stream.steps}
     for step, instruction in enumerate(program.instructions):
         if step in streams:
             memory.poison(step)
-            _run_stream(program, streams[step], memory, use_kernels=use_kernels, watch=watch)
+            pushed = program.pushed_input()
+            rows = None if pushed is None else np.ascontiguousarray(inputs[pushed[0]], pushed[1].type.dtype.numpy)
+            _run_stream(program, streams[step], memory, rows, use_kernels=use_kernels, watch=watch)
         if step in streamed:
             continue
         memory.poison(step)
@@ -59,11 +73,15 @@ def _run_stream(
     program: Program,
     stream: Stream,
     memory: _Memory,
+    pushed: Array | None,
     *,
     use_kernels: bool,
     watch: Callable[[Value, Array], None] | None,
 ) -> None:
-    """The schedule of a stream; `watch` is told results that exist as a whole, when it is done."""
+    """The schedule of a stream; `watch` is told results that exist as a whole, when it is done. `pushed` are the rows
+    that the caller gives one after another.
+    """
+    taken = 0
     windows = {step: program.instructions[step].window() for step in stream.steps}
     for action in stream.actions:
         if isinstance(action, Run):
@@ -73,6 +91,12 @@ def _run_stream(
                 _run_by_kernel(program, instruction, memory, places)
             else:
                 _run_rows_by_meaning(program, instruction, windows[action.instruction], memory, places)
+        elif isinstance(action, Take):
+            assert pushed is not None, "a stream takes rows that nobody pushes"
+            rows = np.ascontiguousarray(pushed[:, taken : taken + action.rows])
+            target = program.buffers[action.target]
+            memory.put(target, action.slot * target.row_bytes, np.frombuffer(rows.tobytes(), np.uint8))
+            taken += action.rows
         elif isinstance(action, Copy):
             target, source = program.buffers[action.target], program.buffers[action.source]
             raw = memory.bytes_at(source, action.source_slot * source.row_bytes, action.rows * source.row_bytes)

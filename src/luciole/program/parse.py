@@ -30,6 +30,7 @@ from luciole.program.core import (
     RegionKind,
     Run,
     Stream,
+    Take,
 )
 
 _KERNEL_PART = re.compile(r"^kernel\b", re.MULTILINE)
@@ -239,8 +240,11 @@ class _ProgramParser(GraphParser):
             target, slot = self.value_name(), self.size("at")
             rows, byte = self.size("rows"), self.size("with")
             return Fill(self.kernel_of_action(), target, slot, rows, byte)
+        if self.accept("take"):
+            target, slot, rows = self.value_name(), self.size("at"), self.size("rows")
+            return Take(self.kernel_of_action(), target, slot, rows)
         if not self.accept("copy"):
-            self.fail(f"expected run, fill, copy or end, found {self.found()}")
+            self.fail(f"expected run, fill, take, copy or end, found {self.found()}")
         target, slot = self.value_name(), self.size("at")
         self.expect("from")
         source, source_slot, rows = self.value_name(), self.size("at"), self.size("rows")

@@ -26,7 +26,8 @@ A program file is the graph that the program computes, then the program, then it
   begin 64 or more bytes below %x and overlap it, with `or at it` also where %x begins.
 - `rows 2` behind an instruction says how many rows of its result one run computes. A stream stands behind the
   instructions, with its actions: `run 3 at 0, 4` is instruction 3 with its tensors in the arena at these rows of their
-  buffers, `fill %r at 0 rows 1 with 128 by k` and `copy %r at 0 from %x at 5 rows 2 by k` name the kernel that does it.
+  buffers, `take %r at 0 rows 1 by k` waits for rows from the caller, `fill %r at 0 rows 1 with 128 by k` and
+  `copy %r at 0 from %x at 5 rows 2 by k` name the kernel that does it.
 
       stream 3 to 4 result %8 over %x below 96
         fill %r at 0 rows 1 with 128 by fill_words_e0a6c1
@@ -49,7 +50,7 @@ from luciole.graph.core import Value
 from luciole.graph.text import array_text, read_npz, read_text, render_graph, value_text, word_text, write_npz
 from luciole.ir.types import Array
 from luciole.kernel.text import print_kernel
-from luciole.program.core import Action, Buffer, Fill, Instruction, Overlap, Program, Region, Run, Stream
+from luciole.program.core import Action, Buffer, Fill, Instruction, Overlap, Program, Region, Run, Stream, Take
 from luciole.program.parse import parse_program
 from luciole.program.verify import program_problems
 
@@ -145,6 +146,8 @@ def _action(action: Action) -> str:
     if isinstance(action, Run):
         return f"run {action.instruction} at {', '.join(map(str, action.slots))}"
     target = f"{value_text(action.target)} at {action.slot}"
+    if isinstance(action, Take):
+        return f"take {target} rows {action.rows} by {word_text(action.kernel)}"
     if isinstance(action, Fill):
         return f"fill {target} rows {action.rows} with {action.byte} by {word_text(action.kernel)}"
     source = f"{value_text(action.source)} at {action.source_slot}"

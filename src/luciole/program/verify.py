@@ -278,7 +278,9 @@ def _bindings(program: Program) -> Problems:
     taken: dict[str, Value] = {}
     for value in graph.inputs:
         buffer = _buffer_of(program, value)
-        if buffer is not None and (buffer.kind != "input" or taken.setdefault(buffer.name, value) is not value):
+        if buffer is not None and (
+            buffer.kind not in ("input", "ring") or taken.setdefault(buffer.name, value) is not value
+        ):
             yield 7, f"input {value!r} has no input buffer of its own, but {buffer.name} of kind {buffer.kind}"
     for name, value in graph.outputs:
         buffer = _buffer_of(program, value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luciole.graph.core import RowAccess, Value
-from luciole.program.core import Buffer, Copy, Fill, Instruction, Operand, Program, Run, Stream
+from luciole.program.core import Action, Buffer, Copy, Fill, Instruction, Operand, Program, Run, Stream, Take
 
 Problems = Iterator[tuple[int, str]]
 
@@ -59,14 +59,17 @@ def _shape_problems(program: Program, stream: Stream, where: str) -> Problems:
         buffers = [program.buffers.get(name) for name in names]
         kernel = program.kernels.get(action.kernel)
         kinds = [(parameter.kind, parameter.name) for parameter in kernel.parameters] if kernel is not None else []
-        wanted = [("in", "x"), ("out", "y")] if isinstance(action, Copy) else [("out", "y")]
+        wanted = [("out", "y")] if isinstance(action, Fill) else [("in", "x"), ("out", "y")]
         known = [buffer for buffer in buffers if buffer is not None and buffer.kind != "const"]
-        if kernel is None or kinds != wanted or len(kernel.scalars) != 3 - len(names):
+        if kernel is None or kinds != wanted or len(kernel.scalars) != 3 - len(wanted):
             yield 15, f"{where}: there is no kernel {action.kernel} that does this"
         elif len(known) < len(names):
             yield 15, f"{where}: there is no buffer {' or '.join(names)} that can be written"
         else:
             size = kernel.parameters[0].dtype.size_bytes
+            pushed = program.pushed_input()
+            if isinstance(action, Take) and (pushed is None or pushed[2].name != action.target):
+                yield 15, f"{where} takes rows to {action.target}, which is no input"
             for buffer in known:
                 if buffer.row_bytes % size or buffer.alignment % size or buffer.row_bytes != known[0].row_bytes:
                     yield 15, f"{where}: {action.kernel} does not move rows of {buffer.row_bytes} bytes"
@@ -100,6 +103,7 @@ class _Rows:
         self.stream = stream
         self.where = where
         self.done = dict.fromkeys(stream.steps, 0)
+        self.taken = 0
         self.holds: dict[str, dict[int, Row]] = {}
         self.made = {
             value: step for step in stream.steps for value in program.graph.results(program.instructions[step].operator)
@@ -121,6 +125,9 @@ class _Rows:
                 held = self.holds.get(buffer.name, {})
                 if any(held.get(row) != ("row", value, row) for row in range(rows)):
                     yield 16, f"{self.where}: instruction {step} has not made all of {value!r} at the end"
+        pushed = self.program.pushed_input()
+        if self.taken and pushed is not None and self.taken != pushed[1].type.shape[1]:
+            yield 16, f"{self.where} takes {self.taken} rows of {pushed[1]!r}"
         yield from self._overlap()
 
     def _overlap(self) -> Problems:
@@ -134,7 +141,7 @@ class _Rows:
                 yield 14, f"{self.where}: {self.stream.result} overwrites {overlap.source} before it is read"
                 return
 
-    def _follow(self, action: Run | Copy | Fill) -> Iterator[str]:
+    def _follow(self, action: Action) -> Iterator[str]:
         if isinstance(action, Run):
             yield from self._run(action)
             return
@@ -143,6 +150,10 @@ class _Rows:
         held = self.holds.setdefault(target.name, {})
         if isinstance(action, Fill):
             held |= {action.slot + i: ("fill", action.byte, 0) for i in range(action.rows)}
+            return
+        if isinstance(action, Take):
+            held |= {action.slot + i: ("row", target.name, self.taken + i) for i in range(action.rows)}
+            self.taken += action.rows
             return
         source = self.program.buffers[action.source]
         yield from self._bounds(source, action.source_slot, action.rows)

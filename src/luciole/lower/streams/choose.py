@@ -50,7 +50,8 @@ class _Tail:
 class Divider:
     """Divides one graph within any number of bytes; what groups need is found once."""
 
-    def __init__(self, graph: Graph, target: Target, options: LoweringOptions) -> None:
+    def __init__(self, graph: Graph, target: Target, options: LoweringOptions, *, is_pushed: bool = False) -> None:
+        """With `is_pushed` the rows of the model's one input come from the caller one after another."""
         self.graph = graph
         self.target = target
         self.options = options
@@ -71,11 +72,19 @@ class Divider:
             use_recipes=options.use_recipes,
             keep_input=options.keep_input,
             keep_output=options.keep_output,
+            pushed=graph.inputs[0] if is_pushed else None,
         )
+        if is_pushed:
+            # Only a stream with all that read the input can take its rows.
+            readers = {step for step, op in enumerate(self.code) if graph.inputs[0] in op.operands}
+            last_reader = max(readers, default=0)
+            self.groups = [[g for g in groups if step > last_reader] for step, groups in enumerate(self.groups)]
+            self.most_bytes = sum(value.type.size_bytes for value in graph.values() if not value.is_constant)
         # No stream that needs more than the largest single operator is of use.
         for last in range(len(self.code)):
             for group in estimator.streams_ending_at(last, self.most_bytes):
-                self.groups[group.first].append(group)
+                if not is_pushed or (group.first == 0 and last >= last_reader) or group.first > last_reader:
+                    self.groups[group.first].append(group)
 
     def smallest_bytes(self) -> int:
         """The least that some division needs, within a thousandth."""

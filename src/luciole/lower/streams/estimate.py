@@ -90,13 +90,22 @@ class StreamEstimator:
     """Estimates of all streams of a graph on a target."""
 
     def __init__(
-        self, graph: Graph, target: Target, *, use_recipes: bool, keep_input: bool, keep_output: bool, rows: int = 1
+        self,
+        graph: Graph,
+        target: Target,
+        *,
+        use_recipes: bool,
+        keep_input: bool,
+        keep_output: bool,
+        rows: int = 1,
+        pushed: Value | None = None,
     ) -> None:
         self.graph = graph
         self.target = target
         self.use_recipes = use_recipes
         self.keep_output = keep_output
         self.rows = rows
+        self.pushed = pushed
         self.code = [op for op in graph.operators if not op.is_view]
         self.steps = {op: step for step, op in enumerate(self.code)}
         self.accesses: dict[Operator, dict[str, RowAccess] | None] = {op: op.row_accesses() for op in self.code}
@@ -123,6 +132,8 @@ class StreamEstimator:
             root = self._root(value)
             if root in lives:
                 lives[root] = (lives[root][0], max(lives[root][1], step))
+        if self.pushed is not None:
+            del lives[self.pushed]
         if self.keep_output:
             outputs = {self._root(value) for _, value in self.graph.outputs}
             lives = {value: (-1 if value in outputs else first, last) for value, (first, last) in lives.items()}
@@ -144,7 +155,7 @@ class StreamEstimator:
 
     def _describe(self, first: int, last: int) -> Segment | None:
         operators = self.code[first : last + 1]
-        return describe_segment(self.graph, operators, (self.rows,) * len(operators), self.accesses)
+        return describe_segment(self.graph, operators, (self.rows,) * len(operators), self.accesses, pushed=self.pushed)
 
     def kernel(self, op: Operator, rows: int, row_bytes: dict[str, int], limit: int | None) -> tuple[int, int]:
         """Instructions and workspace of a run of an operator on some rows."""
@@ -219,7 +230,8 @@ class _Ending:
                 workspaces[limit] = max(workspaces[limit], workspace)
             for read in stage.reads:
                 source = segment.tensors[read.tensor].value
-                if read.access.fill is not None and source not in inside and source in self.capacities:
+                is_copied = read.access.fill is not None or source is estimator.pushed
+                if is_copied and source not in inside and source in self.capacities:
                     copied[source] = self.capacities[source] * self.row_bytes[source]
             first = self.first + index
             table = estimator.table
@@ -242,7 +254,8 @@ class _Ending:
                 others, cost = best.other_bytes + workspaces[limit], int(instructions[limit])
                 if others + best.core_bytes <= most_bytes and (others, cost) not in known:
                     known.add((others, cost))
-                    choice = StreamChoice(operators, (estimator.rows,) * len(operators), limit)
+                    pushed = estimator.pushed if estimator.pushed in copied else None
+                    choice = StreamChoice(operators, (estimator.rows,) * len(operators), limit, pushed)
                     yield replace(best, other_bytes=others, instructions=cost, stream=choice)
 
     def _dying_sources(self, index: int, inside: set[Value]) -> list[Value]:

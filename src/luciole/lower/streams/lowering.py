@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from luciole.errors import InternalError
-from luciole.graph.core import Operator
+from luciole.graph.core import Operator, Value
 from luciole.ir.target import Target
 from luciole.ir.types import DType
 from luciole.kernel.core import Kernel
@@ -16,6 +16,7 @@ from luciole.lower.streams.kernels import copy_kernel, fill_kernel
 from luciole.lower.streams.segment import Segment, Stage, describe_segment
 from luciole.lower.streams.simulate import (
     Event,
+    RowsCopied,
     RowsFilled,
     RowsMoved,
     Schedule,
@@ -25,6 +26,7 @@ from luciole.lower.streams.simulate import (
 )
 from luciole.program.core import (
     ARENA,
+    STATE,
     Action,
     Buffer,
     Copy,
@@ -35,6 +37,7 @@ from luciole.program.core import (
     Overlap,
     Run,
     Stream,
+    Take,
 )
 from luciole.targets.base import GENERIC, KernelRecipe, candidate_recipes
 
@@ -55,6 +58,7 @@ class StreamChoice:
     operators: tuple[Operator, ...]
     rows: tuple[int, ...]
     workspace_bytes: int | None = None
+    pushed: Value | None = None
 
 
 def bound_operands(kernel: Kernel, buffers: Mapping[str, tuple[OperandKind, str]]) -> tuple[Operand, ...]:
@@ -89,7 +93,7 @@ def choose_row_kernel(
 
 def lower_stream(lowering: Lowering, choice: StreamChoice, steps: Mapping[Operator, int]) -> Stream:
     """Append the instructions and buffers of a stream, and make its schedule."""
-    segment = describe_segment(lowering.graph, choice.operators, choice.rows)
+    segment = describe_segment(lowering.graph, choice.operators, choice.rows, pushed=choice.pushed)
     if segment is None:
         raise InternalError(f"{choice.operators[0]} and those behind it do not run by rows")
     capacities = simulate(segment).capacities
@@ -112,9 +116,10 @@ class _StreamLowering:
         for stage in self.segment.stages:
             self._stage(stage)
         last = first + len(self.segment.stages) - 1
-        actions = tuple(self._action(event, first) for event in self.schedule.events)
+        actions = [action for event in self.schedule.events for action in self._actions(event, first)]
+        actions += self._rows_left(actions)
         result, overlap = self._overlap(last)
-        return Stream(first, last, actions, result, overlap)
+        return Stream(first, last, tuple(actions), result, overlap)
 
     # Buffers
 
@@ -132,6 +137,11 @@ class _StreamLowering:
             lowering.buffers[name] = replace(buffer, shape=shape)
         if tensor.role != "copied":
             lowering.bindings[tensor.value] = name
+        elif tensor.value is self.choice.pushed:
+            lowering.buffers.pop(lowering.bindings[tensor.value])
+            lowering.bindings[tensor.value] = name
+            state = Buffer(STATE, "state", ARENA, DType.U32, (2,), 4, -1, lowering.end)
+            lowering.buffers[STATE] = state
         return name
 
     def _workspace(self, size_bytes: int) -> str:
@@ -176,6 +186,20 @@ class _StreamLowering:
         lowering.append(instruction, kernel)
 
     # The schedule
+
+    def _actions(self, event: Event, first: int) -> list[Action]:
+        if isinstance(event, RowsCopied) and self.segment.tensors[event.tensor].value is self.choice.pushed:
+            name = self.buffers[event.tensor]
+            kernel = self._kernel(copy_kernel, by_words=False)
+            return [Take(kernel, name, event.slot + i, 1) for i in range(event.rows)]
+        return [self._action(event, first)]
+
+    def _rows_left(self, actions: list[Action]) -> list[Action]:
+        """Rows of a pushed input that nothing reads: they come all the same, when their ring is not needed any more."""
+        takes = [action for action in actions if isinstance(action, Take)]
+        if self.choice.pushed is None:
+            return []
+        return [Take(takes[0].kernel, takes[0].target, 0, 1)] * (self.choice.pushed.type.shape[1] - len(takes))
 
     def _action(self, event: Event, first: int) -> Action:
         if isinstance(event, StageRun):
@@ -227,7 +251,7 @@ class _StreamLowering:
         sources = {
             value: number
             for number, tensor in enumerate(tensors)
-            if tensor.role in ("source", "copied") and (value := tensor.value) is not None
+            if tensor.role in ("source", "copied") and (value := tensor.value) is not self.choice.pushed
         }
         for value, number in sources.items():
             source = lowering.buffers[lowering.binding(value)]

@@ -32,6 +32,7 @@ RECIPE_MODULES = (
     "luciole.targets.mve.conv",
     "luciole.targets.mve.elementwise",
     "luciole.targets.mve.depthwise",
+    "luciole.targets.mve.pool",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.winograd",

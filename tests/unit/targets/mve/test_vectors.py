@@ -16,10 +16,12 @@ from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add, Mul, Sub
 from luciole.ops.matmul import FullyConnected
+from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.targets.base import KernelRecipe, candidate_recipes
 from luciole.targets.mve.conv import WORKSPACE_LIMIT, ConvVectors, FullyConnectedVectors
 from luciole.targets.mve.depthwise import DepthwiseVectors
 from luciole.targets.mve.elementwise import ElementwiseVectors
+from luciole.targets.mve.pool import AveragePoolVectors, MaxPoolVectors
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted
 from unit.targets.mve.emulated import CORE, measure_vectors
 
@@ -30,6 +32,8 @@ RECIPES: dict[type[Operator], KernelRecipe] = {
     Add: ElementwiseVectors(),
     Sub: ElementwiseVectors(),
     Mul: ElementwiseVectors(),
+    AveragePool2d: AveragePoolVectors(),
+    MaxPool2d: MaxPoolVectors(),
 }
 
 
@@ -127,6 +131,15 @@ class Draw:
         a, b = s.i8(*shape, zero=self.zero()), s.i8(*shape, scale=0.017, zero=self.zero())
         return case(kind(a, b, **self.result(s)), s)  # type: ignore[arg-type]  # options by name
 
+    def pool(self) -> RecipeCase:
+        """An average or maximum pool, at times of everything."""
+        s, kind = self.samples(), [AveragePool2d, MaxPool2d][self.below(2, 0)]
+        size, kernel, options = self.window(has_dilation=True)
+        if not self.below(4, 0):
+            kernel, options = size, {}
+        x = s.i8(self.below(3), *size, self.below(40), zero=self.zero())
+        return case(kind(x, kernel, activation=str(self.random.choice(["none", "relu", "relu6"])), **options), s)  # type: ignore[arg-type]  # options by name
+
     def each(self, count: int) -> list[RecipeCase]:
         """So many of every kind."""
         kinds: list[Callable[[], RecipeCase]] = [
@@ -136,6 +149,7 @@ class Draw:
             self.single_channel,
             self.fully_connected,
             self.elementwise,
+            self.pool,
         ]
         return [kind() for kind in kinds for _ in range(count)]
 
@@ -153,7 +167,7 @@ def test_random_layers_as_c(target: str, tmp_path: Path) -> None:
 @pytest.mark.qemu
 @pytest.mark.parametrize("seed", range(5))
 def test_random_layers_on_an_emulated_core(seed: int) -> None:
-    measure_vectors(Draw(10 + seed, 10).each(10))
+    measure_vectors(Draw(10 + seed, 10).each(8))
 
 
 def depthwise(channels: int, size: tuple[int, int], kernel: tuple[int, int] = (3, 3)) -> RecipeCase:
@@ -228,6 +242,7 @@ def test_what_the_recipes_refuse() -> None:
     large = conv(300, 4, (5, 5), (4, 4), (0, 0, 0, 0))
     assert "workspace" in large.recipe.applies(large.op)
     s = Samples()
+    assert "taps" in AveragePoolVectors().applies(AveragePool2d(s.i8(1, 20, 20, 4), (20, 20)))
     assert "different shapes" in RECIPES[Add].applies(Add(s.i8(2, 3), s.i8(3), quant=s.quant(0.1)))
 
 

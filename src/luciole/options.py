@@ -172,6 +172,11 @@ class Options:
                 raise CompileError.of("bad-option", f"--{option} must be text, not {text!r}")
         if self.memory and self.bundle_api != "luciole":
             raise CompileError.of("bad-option", f"--memory cannot go with --bundle-api {self.bundle_api}")
+        if self.memory and self.max_ram is not None:
+            help = "write the size that the model may take into the board's file"
+            raise CompileError.of(
+                "bad-option", "--max-ram cannot go with --memory, which has sizes of its own", help=help
+            )
         for flag in fields(self):
             if isinstance(flag.default, bool) and not isinstance(getattr(self, flag.name), bool):
                 raise CompileError.of("bad-option", f"{flag.name} is on or off, not {getattr(self, flag.name)!r}")

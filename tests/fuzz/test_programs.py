@@ -13,12 +13,14 @@ from luciole.graph.core import Graph
 from luciole.graph.interpret import run_graph
 from luciole.graph.text import print_graph
 from luciole.graph.verify import verify_graph
+from luciole.ir.board import Board, Memory
 from luciole.ir.target import find_target
 from luciole.ir.types import Array
 from luciole.lower.lower import LoweringOptions, lower
 from luciole.lower.order import order_operators, order_problem, peak_bytes
 from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
+from luciole.lower.regions import assign_regions, check_regions
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE
 from luciole.program.core import Program
@@ -124,3 +126,26 @@ def test_optimized_graphs_become_programs_too(graph: Graph, options: LoweringOpt
     program = planned(graph, "cortex-m4", options)
     assert_nearly(run_program(program, inputs), expected)
     assert_nearly(run_program(program, inputs, use_kernels=True), expected)
+
+
+@QUICK
+@given(graphs(), OPTIONS, st.lists(st.integers(0, 9), min_size=2, max_size=2))
+def test_programs_on_boards_compute_what_the_graph_does(
+    graph: Graph, options: LoweringOptions, shares: list[int]
+) -> None:
+    """The faster memory of each kind has room for a part only."""
+    order_operators(graph, keep_input=options.keep_input, keep_output=options.keep_output)
+    program = planned(graph, "cortex-m4", options)
+    sizes = (program.arena.size_bytes, program.weights.size_bytes)
+    memories = []
+    for kind, whole, share in zip(("ram", "flash"), sizes, shares, strict=True):
+        memories.append(Memory(f"{kind}_a", kind, len(memories) << 28, whole * share // 10, 1, ".a", "A"))  # type: ignore[arg-type]  # a MemoryKind
+        memories.append(Memory(f"{kind}_b", kind, len(memories) << 28, 4 * whole + 64, 2, ".b", "B"))  # type: ignore[arg-type]
+    board = Board("random", tuple(memories))
+    spread = plan_memory(assign_regions(program, board))
+    check_regions(spread, board)
+    verify_program(spread)
+    text = render_program(spread)
+    assert render_program(parse_program(text.text, text.arrays)).text == text.text
+    inputs = random_inputs(graph, 1)
+    assert_exactly(run_program(spread, inputs), run_graph(graph, inputs))

@@ -80,11 +80,18 @@ def test_what_fits_nowhere_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "emit"),
-    [("native", "object"), ("native", "c"), ("cortex-m7", "object"), ("cortex-m4", "object"), ("rv64gc", "object")],
+    ("target", "emit", "optimize"),
+    [
+        ("native", "object", "balanced"),
+        ("native", "c", "balanced"),
+        ("native", "c", "ram"),
+        ("cortex-m7", "object", "ram"),
+        ("cortex-m4", "object", "balanced"),
+        ("rv64gc", "object", "balanced"),
+    ],
 )
-def test_a_bundle_on_a_board_gives_the_same_bits(model: Path, target: str, emit: Any) -> None:
-    session = luciole.load(model, target=target, emit=emit, memory=model.parent / "board.toml")
+def test_a_bundle_on_a_board_gives_the_same_bits(model: Path, target: str, emit: Any, optimize: Any) -> None:
+    session = luciole.load(model, target=target, emit=emit, optimize=optimize, memory=model.parent / "board.toml")
     assert len(session.program.regions) == 4
     for seed in range(3):
         inputs = random_inputs(small_int8(), seed)
@@ -163,7 +170,7 @@ def test_stages_keep_the_regions(model: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--bundle-api", "glow"], 1, "error[bad-option]: --memory cannot go with --bundle-api glow"),
-        (["--max-ram", "100"], 3, "error[does-not-fit]: the arena needs"),
+        (["--max-ram", "100"], 1, "error[bad-option]: --max-ram cannot go with --memory, which has sizes of its own"),
     ],
 )
 def test_refusals(

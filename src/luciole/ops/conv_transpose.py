@@ -7,6 +7,7 @@ multiplied by the zeros that a stride would put between the elements of x.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,9 @@ from luciole.ops.transpose import Transpose
 
 #: Sizes of windows are free numbers of the file; this bounds what they cause.
 _MAXIMUM_WINDOW = 1 << 12
+
+#: Weights of a transposed convolution, with what strides and dilations add to them.
+MAXIMUM_WEIGHTS = 1 << 26
 
 _AUTO_PADS = {"NOTSET": "given", "VALID": "valid", "SAME_UPPER": "upper", "SAME_LOWER": "lower"}
 
@@ -74,6 +78,7 @@ def transposed_convolution(
     phases = [axis.stride for axis in axes]
     count = phases[0] * phases[1]
     data, source = weights
+    _check_weights(node, data.shape[0] * data.shape[3] * math.prod(axis.taps * axis.stride for axis in axes))
     w = g.constant(_phases(data, axes), _repeated(source, count), f"{node.name}/phases")
     if b is not None and b.data is not None:
         b = b if count == 1 else g.constant(np.tile(b.data, count), _repeated(b.type.quant, count), b.name)
@@ -90,6 +95,13 @@ def transposed_convolution(
     if y.type.shape[1:3] == size:
         return y
     return g.add(Slice(y, (0, *begin, 0), (batch, *size, channels), location=node.location), f"{node.name}/last")
+
+
+def _check_weights(node: ForeignNode, elements: int) -> None:
+    """Raise `CompileError` where strides or dilations stand for more zeros among the weights than memory holds."""
+    if elements > MAXIMUM_WEIGHTS:
+        message = f"{node.kind} needs {elements} weights with its strides and dilations; the limit is {MAXIMUM_WEIGHTS}"
+        raise node.unsupported(message, code="too-large")
 
 
 def _phases(data: Array, axes: tuple[_Axis, _Axis]) -> Array:
@@ -159,6 +171,7 @@ def _dilated(node: ForeignNode, w: Array) -> Array:
     """Weights with the zeros that a dilation stands for between them."""
     dilations = node.integers("dilations", (1,) * (w.ndim - 2))
     sizes = [(n - 1) * d + 1 for n, d in zip(w.shape[2:], dilations, strict=True)]
+    _check_weights(node, math.prod((*w.shape[:2], *sizes)))
     wide = np.zeros((*w.shape[:2], *sizes), w.dtype)
     wide[(slice(None), slice(None), *(slice(None, None, d) for d in dilations))] = w
     return wide

@@ -208,15 +208,34 @@ def tuple_position(
     ]
 
 
+#: Tables of positions that rules make have no more entries.
+MAXIMUM_POSITIONS = 1 << 20
+
+
+def _evenly_spaced(positions: Sequence[int]) -> range | None:
+    """The range that has these positions, if there is one."""
+    step = positions[1] - positions[0] if len(positions) > 1 else 1
+    if step == 0 or any(b - a != step for a, b in pairwise(positions)):
+        return None
+    return range(positions[0], positions[0] + len(positions) * step, step)
+
+
+def check_positions(node: ForeignNode, count: int) -> None:
+    """Raise `CompileError` for a table of positions that is too long."""
+    if count > MAXIMUM_POSITIONS:
+        message = f"{node.kind} needs a table of {count} positions; the limit is {MAXIMUM_POSITIONS}"
+        raise node.unsupported(message, code="too-large")
+
+
 def taken(node: ForeignNode, g: GraphBuilder, x: Value, axis: int, positions: Sequence[int], name: str = "") -> Value:
     """The elements of x at known positions along an axis: a slice where they are evenly spaced."""
-    steps = {b - a for a, b in pairwise(positions)} or {1}
-    if len(steps) == 1 and 0 not in steps:
-        (step,), shape = steps, x.type.shape
+    shape = x.type.shape
+    run = positions if isinstance(positions, range) else _evenly_spaced(positions)
+    if run == range(shape[axis]):
+        return x
+    if run is not None:
         begin, size, strides = [0] * len(shape), list(shape), [1] * len(shape)
-        begin[axis], size[axis], strides[axis] = positions[0], len(positions), step
-        if list(positions) == list(range(shape[axis])):
-            return x
+        begin[axis], size[axis], strides[axis] = run.start, len(run), run.step
         return g.add(Slice(x, tuple(begin), tuple(size), tuple(strides), location=node.location), name)
     indices = g.constant(np.array(positions, np.int32), name=f"{node.name}/positions")
     return g.add(Gather(x, indices, axis, location=node.location), name)

@@ -9,8 +9,7 @@ import numpy as np
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
-from luciole.ir.types import MAXIMUM_ELEMENTS
-from luciole.ops.gather import taken
+from luciole.ops.gather import check_positions, taken
 from luciole.ops.onnx_options import reshaped
 from luciole.ops.resample import Resample
 from luciole.ops.tflite_options import axis_of
@@ -29,6 +28,7 @@ def _import_reverse_sequence(node: ForeignNode, g: GraphBuilder) -> Value:
     steps, count = x.type.shape[time], x.type.shape[batch]
     if len(lengths) != count or not all(0 <= length <= steps for length in lengths):
         raise node.error(f"ReverseSequence of {steps} steps of {count} sequences by lengths {list(lengths)}")
+    check_positions(node, steps * count)
     rows = np.arange(steps)[:, None]
     sources = np.where(rows < np.array(lengths), np.array(lengths) - 1 - rows, rows)  # [steps, count]
     flat = sources * count + np.arange(count) if time == 0 else (np.arange(count) * steps + sources).T
@@ -78,8 +78,8 @@ def _import_col2im(node: ForeignNode, g: GraphBuilder) -> Value:
     batch, rows, columns = x.type.shape
     if min(counts) < 1 or columns != windows or rows % taps:
         raise node.error(f"Col2Im of {x.type}, with {windows} windows of {taps}")
-    if math.prod(image) * taps > MAXIMUM_ELEMENTS >> 4:
-        raise node.unsupported(f"Col2Im to {list(image)} by {list(block)}", code="too-large")
+    check_positions(node, math.prod(image))
+    check_positions(node, taps * windows)
     positions, weights = _contributions(image, block, counts, strides, dilations, pads)
     flat = reshaped(node, g, x, (batch, rows // taps, taps * windows))
     places, factors = g.constant(positions, name=f"{node.name}/positions"), g.constant(weights)

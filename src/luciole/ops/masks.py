@@ -9,7 +9,7 @@ from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.ops.bits import Or
 from luciole.ops.comparison import Equal, Select
-from luciole.ops.gather import taken
+from luciole.ops.gather import check_positions, taken
 from luciole.ops.onnx_options import reshaped
 from luciole.ops.tflite_options import axis_of
 
@@ -27,6 +27,7 @@ def _import_trilu(node: ForeignNode, g: GraphBuilder) -> Value:
     if len(offset) != 1:
         raise node.error(f"Trilu with {len(offset)} offsets")
     rows, columns = x.type.shape[-2:]
+    check_positions(node, rows * columns)
     diagonal = min(max(offset[0], -rows - 1), columns + 1)
     every = np.ones((rows, columns), np.bool_)
     kept = np.triu(every, diagonal) if node.integer("upper", 1) else np.tril(every, diagonal)

@@ -17,7 +17,7 @@ from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Constant, Expr, Operand
 from luciole.ops import common
-from luciole.ops.gather import taken
+from luciole.ops.gather import check_positions, taken
 from luciole.ops.tflite_options import axis_of
 
 #: A border that repeats elements has a table of positions, which this bounds.
@@ -174,6 +174,7 @@ def _repeated(node: ForeignNode, g: GraphBuilder, mode: str, before: Sequence[in
     x = node.input(0)
     for axis, size in enumerate(x.type.shape):
         if before[axis] or after[axis]:
+            check_positions(node, before[axis] + size + after[axis])
             positions = [_SOURCES[mode](place, size) for place in range(-before[axis], size + after[axis])]
             x = taken(node, g, x, axis, positions)
     return x

@@ -133,3 +133,18 @@ def test_channels_to_pixels_and_back(mode: str) -> None:
     check(net, (1, 12, 2, 3), net.add("DepthToSpace", "x", blocksize=2, mode=mode))
     net = Net(opset=13)
     check(net, (2, 3, 4, 6), net.add("SpaceToDepth", "x", blocksize=2))
+
+
+def test_sizes_that_no_memory_holds_are_refused() -> None:
+    for kind, shape, operands, attributes in (
+        ("ConvTranspose", (1, 4, 4, 4), [(4, 4, 3, 3)], {"dilations": [4096, 4096]}),
+        ("ConvTranspose", (1, 4, 4, 4), [(4, 4, 1, 1)], {"strides": [4096, 4096]}),
+        ("Trilu", (40000, 40000), [], {}),
+    ):
+        net = Net()
+        with pytest.raises(CompileError, match="the limit is") as error:
+            imported(net, shape, net.add(kind, "x", *(net.weights(*w) for w in operands), **attributes))
+        assert error.value.exit_code == 2
+    net = Net(opset=19)
+    with pytest.raises(CompileError, match="a table of 2000004 positions"):
+        imported(net, (2000000,), net.add("Pad", "x", net.integers(2, 2), mode="edge"))

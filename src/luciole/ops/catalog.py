@@ -34,6 +34,7 @@ MODULES = (
     "resize",
     "known_positions",
     "masks",
+    "einsum",
     "concat",
     "pad",
     "quantization",

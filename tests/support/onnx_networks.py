@@ -168,4 +168,6 @@ def _attention(net: Net, x: str, steps: int, width: int, heads: int) -> str:
     return net.add("MatMul", net.add("Reshape", y, net.integers(0, 0, -1)), net.weights(width, width))
 
 
-NETWORKS = {function.__name__: function for function in (resnet18, mobilenet_v2, squeezenet, ds_cnn, lstm, gru)}
+NETWORKS = {
+    function.__name__: function for function in (resnet18, mobilenet_v2, squeezenet, ds_cnn, lstm, gru, transformer)
+}

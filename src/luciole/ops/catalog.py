@@ -35,6 +35,7 @@ MODULES = (
     "known_positions",
     "masks",
     "einsum",
+    "lp_pool",
     "concat",
     "pad",
     "quantization",

@@ -348,6 +348,12 @@ def _import_onnx_div(node: ForeignNode, g: GraphBuilder) -> Value:
     return _import_onnx_binary(node, g, Div)
 
 
+@onnx("Reciprocal")
+def _import_reciprocal(node: ForeignNode, g: GraphBuilder) -> Value:
+    """1 / x"""
+    return g.add(Div(g.constant(np.array(1, np.float32)), node.input(0), location=node.location), node.name)
+
+
 @onnx("Sum", "Mean")
 def _import_onnx_sum(node: ForeignNode, g: GraphBuilder) -> Value:
     """One operand after the other is added; a mean is divided by their number."""

@@ -46,6 +46,23 @@ def test_pools_of_all_dimensions(kind: str, more: dict[str, Any], shape: tuple[i
     check(net, shape, net.add(kind, "x", **attributes, **more))
 
 
+@pytest.mark.parametrize("shape, attributes", POOLS)
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_norms_of_windows(p: int, shape: tuple[int, ...], attributes: Any) -> None:
+    net = Net(opset=18)
+    check(net, shape, net.add("LpPool", "x", p=p, **attributes))
+
+
+def test_norm_of_everything() -> None:
+    net = Net()
+    check(net, (2, 3, 4, 5), net.add("GlobalLpPool", "x", p=2))
+
+
+def test_reciprocal() -> None:
+    net = Net()
+    check(net, (2, 3), net.add("Reciprocal", "x"))
+
+
 def test_average_that_counts_padding_but_not_what_ceiling_adds() -> None:
     net = Net(opset=19)
     attributes = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}

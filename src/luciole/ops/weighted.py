@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import TypeVar
 
@@ -19,6 +19,8 @@ from luciole.ops.common import Requantizer
 
 #: requantize(4 * v) with this multiplier is v, for every integer v of few bits.
 _QUARTER = Multiplier(1 << 30, -1)
+#: Biases of this magnitude are made smaller where results allow: kernels keep them in 27 bits.
+_LARGE_BIAS = 1 << 26
 
 
 Op = TypeVar("Op", bound=Operator)
@@ -130,22 +132,51 @@ class WeightedSum:
         return np.asarray(~np.any(self.weights, axis=1))
 
     @cached_property
+    def _kernel_channels(self) -> tuple[Array, tuple[Multiplier, ...]]:
+        """int64 bias and multiplier of each channel for kernels."""
+        results = self.compute(np.zeros(self.channels, np.int64)).astype(np.int64)
+        zero_point = common.result_quant(self.op).zero_point
+        bias = np.where(self._is_constant, 4 * (results - zero_point), self.bias)
+        pairs = zip(self.multipliers, self._is_constant, strict=True)
+        multipliers = [_QUARTER if is_constant else multiplier for multiplier, is_constant in pairs]
+        reach = self.largest_sums(np.zeros(self.channels, np.int64))
+        for channel in np.flatnonzero(~self._is_constant & (np.abs(bias) >= _LARGE_BIAS)):
+            bias[channel], multipliers[channel] = self._smaller(
+                int(bias[channel]), multipliers[channel], int(reach[channel])
+            )
+        return bias, tuple(multipliers)
+
+    def _smaller(self, bias: int, multiplier: Multiplier, reach: int) -> tuple[int, Multiplier]:
+        """A smaller bias and a greater multiplier with which all sums give the same: one result, since the least and
+        the greatest sum give it.
+        """
+
+        def results(bias: int, multiplier: Multiplier) -> list[int]:
+            extremes = np.array([[bias - reach], [bias + reach]], np.int64)
+            found = replace(self.requantizer, multipliers=(multiplier,)).compute(extremes)
+            return [int(result) for result in found.reshape(-1)]
+
+        wanted = results(bias, multiplier)
+        while wanted[0] == wanted[1] and abs(bias) >= _LARGE_BIAS:
+            half, twice = bias // 2, Multiplier(multiplier.multiplier, multiplier.shift + 1)
+            if results(half, twice) != wanted:
+                break
+            bias, multiplier = half, twice
+        return bias, multiplier
+
+    @cached_property
     def kernel_bias(self) -> Array:
         """int64 bias of each channel for `kernel_requantizer`, no zero point in it.
 
-        It differs from `bias` in channels without weights: their results are found here, because biases and scales that
-        nothing bounds would keep kernels from short arithmetic.
+        It differs from `bias` in channels without weights, whose results are found here, and where large biases hide
+        small weights: biases and scales that nothing bounds would keep kernels from short arithmetic.
         """
-        results = self.compute(np.zeros(self.channels, np.int64)).astype(np.int64)
-        zero_point = common.result_quant(self.op).zero_point
-        return np.where(self._is_constant, 4 * (results - zero_point), self.bias)
+        return self._kernel_channels[0]
 
     @cached_property
     def kernel_requantizer(self) -> Requantizer:
         """From the sums with `kernel_bias` to results."""
-        pairs = zip(self.multipliers, self._is_constant, strict=True)
-        multipliers = tuple(_QUARTER if is_constant else multiplier for multiplier, is_constant in pairs)
-        return self._requantizer(multipliers, self.kernel_bias)
+        return self._requantizer(self._kernel_channels[1], self.kernel_bias)
 
     def operands(self) -> tuple[str, ...]:
         """Names of the operands that a kernel reads."""

@@ -136,10 +136,19 @@ def test_what_the_recipe_refuses() -> None:
 
 def test_a_bias_too_large_to_share_its_word() -> None:
     s = Samples(41)
+    bias, w = s.i32_bias(4, 67_200_000, 69_000_000), s.i8_weights(1, 5, 5, 4, axis=3)
+    layer = DepthwiseConv2d(s.i8(1, 6, 6, 4), w, bias, quant=s.quant(141.0, -128))
+    measure_emulated([RecipeCase(layer, s, RECIPE)])
+    assert RECIPE.constants(layer)["channels"].shape == (12,)
+
+
+def test_a_large_bias_that_hides_the_weights_becomes_smaller() -> None:
+    s = Samples(41)
     bias = s.i32_bias(4, 1 << 27, 1 << 28)
     layer = DepthwiseConv2d(s.i8(1, 5, 5, 4), s.i8_weights(1, 3, 3, 4, axis=3), bias, quant=s.quant(2000.0))
     measure_emulated([RecipeCase(layer, s, RECIPE)])
-    assert RECIPE.constants(layer)["channels"].shape == (12,)
+    assert np.abs(layer.sums().bias).min() >= 1 << 27 > 2 * np.abs(layer.sums().kernel_bias).max()
+    assert RECIPE.constants(layer)["channels"].shape == (8,)
 
 
 def test_only_cores_with_the_dsp_extension_take_it() -> None:

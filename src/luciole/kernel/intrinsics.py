@@ -98,6 +98,29 @@ def average_rounded(k: IntrinsicBuilder, total: Expr, count: Expr) -> Expr:
     return select(total > 0, total + half, total - half) // count
 
 
+#: Bits behind the point of the reciprocal that `average_of_bytes` multiplies by: all that leaves room for 8 bits above.
+_RECIPROCAL_BITS = 24
+
+
+def average_of_bytes(total: Expr, count: int) -> Expr:
+    """total / count, rounded to nearest, halves away from zero, for the `i32` sum of `count` int8 numbers.
+
+    A half is added, and one is taken from negative sums, whose halves would be rounded up; 128 * count makes the sum
+    u of that positive. With M = ceil(2**24 / count) and e = M * count - 2**24, u * M / 2**24 exceeds u / count by
+    u * e / count / 2**24: less than 1 / count, so that both have the same integer part, where u * e < 2**24.
+    """
+    if count == 1:
+        return total
+    half = count // 2
+    rounded = total + half + (total >> 31) if count % 2 == 0 else total + half
+    largest, reciprocal = 255 * count + half, -(-(1 << _RECIPROCAL_BITS) // count)
+    if largest * (reciprocal * count - (1 << _RECIPROCAL_BITS)) >= 1 << _RECIPROCAL_BITS:
+        return average_rounded(total, count)
+    if count.bit_count() == 1:
+        return rounded >> (count.bit_length() - 1)
+    return (((rounded + 128 * count).cast(U32) * reciprocal) >> _RECIPROCAL_BITS).cast(I32) - 128
+
+
 @define_intrinsic("saturate_i8", I32, value=I32)
 def saturate_i8(k: IntrinsicBuilder, value: Expr) -> Expr:
     """value moved into -128..127."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,13 +19,16 @@ from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
-from luciole.kernel.intrinsics import average_rounded
+from luciole.kernel.intrinsics import average_of_bytes, average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
 from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, reshaped, window_of
 from luciole.ops.onnx_quantization import as_int8, as_stored
 from luciole.ops.pad import Pad
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
+
+#: Windows of up to so many taps are written out.
+WRITTEN_TAPS = 9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,11 +143,23 @@ class Pixel:
     count: Operand
     dilations: tuple[int, int]
 
-    @contextmanager
-    def tap_loops(self, k: LoopBuilder) -> Iterator[tuple[Expr, Expr, Expr, Expr]]:
-        """Loops over the taps inside x, with the indices of each."""
-        with k.loop("kh", *self.rows) as kh, k.loop("kw", *self.columns) as kw:
-            yield self.n, self.row + kh * self.dilations[0], self.column + kw * self.dilations[1], self.c
+    def each_tap(self, k: LoopBuilder, take: Callable[[tuple[Expr, Expr, Expr, Expr]], None]) -> None:
+        """What `take` makes of the indices of each tap inside x.
+
+        Few taps are written out, so that the loop over channels is the innermost one, which compilers vectorize.
+        """
+
+        def at(kh: Operand, kw: Operand) -> None:
+            take((self.n, self.row + kh * self.dilations[0], self.column + kw * self.dilations[1], self.c))
+
+        few = isinstance(self.count, int) and self.count <= WRITTEN_TAPS
+        match (*self.rows, *self.columns):
+            case (int(top), int(bottom), int(left), int(right)) if few:
+                for kh, kw in product(range(top, bottom), range(left, right)):
+                    at(kh, kw)
+            case _:
+                with k.loop("kh", *self.rows) as row, k.loop("kw", *self.columns) as column:
+                    at(row, column)
 
 
 def _count(bounds: list[tuple[Operand, Operand]]) -> Operand:
@@ -172,9 +188,14 @@ class AveragePool2d(Pool):
         is_int8 = common.is_int8(self.x)
         with self.pixel_loops(k, v) as pixel:
             total = k.define("total", 0 if is_int8 else common.float_zero())
-            with pixel.tap_loops(k) as tap:
-                total += common.widened(v.x[tap])
-            if is_int8:
+
+            def add(tap: tuple[Expr, Expr, Expr, Expr]) -> None:
+                total.set(total + common.widened(v.x[tap]))
+
+            pixel.each_tap(k, add)
+            if is_int8 and isinstance(pixel.count, int):
+                average = average_of_bytes(total, pixel.count)
+            elif is_int8:
                 average = average_rounded(total, pixel.count)
             elif isinstance(pixel.count, Expr):
                 average = total / pixel.count.cast(DType.F32)
@@ -212,11 +233,14 @@ class MaxPool2d(Pool):
         least = Constant(-128, DType.I32) if is_int8 else Constant(-np.inf, DType.F32)
         with self.pixel_loops(k, v) as pixel:
             greatest = k.define("greatest", least)
-            with pixel.tap_loops(k) as tap:
+
+            def take(tap: tuple[Expr, Expr, Expr, Expr]) -> None:
                 if is_int8:
                     greatest.set(maximum(v.x[tap].cast(DType.I32), greatest))
                 else:
                     greatest.set(common.greater_or_nan(k.define("x", v.x[tap]), greatest))
+
+            pixel.each_tap(k, take)
             v.y[pixel.n, pixel.oh, pixel.ow, pixel.c] = self.clamped_element(greatest)
 
     @classmethod

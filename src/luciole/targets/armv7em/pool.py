@@ -19,7 +19,7 @@ from luciole.ir.target import Target
 from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, minimum
-from luciole.kernel.intrinsics import average_rounded
+from luciole.kernel.intrinsics import average_of_bytes, average_rounded
 from luciole.ops import common
 from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
 from luciole.ops.reduce import Mean
@@ -87,15 +87,13 @@ class AveragePoolHalves(_Pool):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, AveragePool2d)
-        if op.dilations != (1, 1):
-            return "the window is dilated"
-        return _problem(op.x.type.shape[3], op.size[0] * op.size[1])
+        return _window_problem(op) or _problem(op.x.type.shape[3], op.size[0] * op.size[1])
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, AveragePool2d)
         has_padding, taps = op.window.has_padding, op.size[0] * op.size[1]
-        finish = GROUP * (15 if has_padding else 4.5 if taps.bit_count() == 1 else 11)
+        finish = GROUP * (15 if has_padding else 4.5 if taps.bit_count() == 1 else 7)
         return _pool_cost(op, finish, 8, 40 if has_padding else 12)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
@@ -106,7 +104,8 @@ class AveragePoolHalves(_Pool):
 
         def finish(lanes: Sequence[_Sums], out: Expr, taps: Operand) -> None:
             for i, total in enumerate(s for lane in lanes for s in lane.sums()):
-                average = _average(k.define("total", total), taps)
+                whole = k.define("total", total)
+                average = average_of_bytes(whole, taps) if isinstance(taps, int) else average_rounded(whole, taps)
                 k.write(out, i, op.clamped_element(average))
 
         _pool_loops(k, op, v, start, finish)
@@ -120,7 +119,7 @@ class MaxPoolBytes(_Pool):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, MaxPool2d)
-        return _problem(op.x.type.shape[3], 1)
+        return _window_problem(op) or _problem(op.x.type.shape[3], 1)
 
     def alignments(self, op: Operator) -> dict[str, int]:
         return {"x": _alignment(op), "y": _alignment(op)}
@@ -240,14 +239,6 @@ def _pool_loops(
             finish(lanes, out, taps)
 
 
-def _average(total: Expr, count: Operand) -> Expr:
-    """total / count, rounded to nearest, halves away from zero."""
-    if isinstance(count, int) and count.bit_count() == 1 and count > 1:
-        # A half is added, and one is taken from what is negative, for which the shift rounds down.
-        return (total + count // 2 + (total >> 31)) >> (count.bit_length() - 1)
-    return average_rounded(total, count)
-
-
 def _pool_cost(op: Pool, finish: float, turn: int, pixel: int) -> Cost:
     """`finish` instructions for a word of results, `turn` for each turn of the loop over words, `pixel` for a pixel."""
     channels, words = op.x.type.shape[3], _words(op.x.type.shape[3])
@@ -274,6 +265,10 @@ def _four_bytes(value: int) -> Expr:
     """A number in all four bytes of a word."""
     word = (value & 0xFF) * 0x01010101
     return Constant(word - (1 << 32) if word >> 31 else word, DType.I32)
+
+
+def _window_problem(op: Pool) -> str:
+    return "the window is dilated" if op.dilations != (1, 1) else ""
 
 
 def _problem(channels: int, taps: int) -> str:
@@ -318,8 +313,8 @@ def _known_means(op: Mean) -> tuple[int, int, int]:
 
 
 def _is_written_out(op: Pool) -> bool:
-    """Whether all taps of a window are written out, without a loop."""
-    return not op.window.has_padding and op.size[0] * op.size[1] <= WRITTEN_TAPS
+    """Whether all taps of a window are written out, without a loop: one over few rows would cost most."""
+    return not op.window.has_padding and not _is_run(op) and op.size[0] * op.size[1] <= WRITTEN_TAPS
 
 
 def _zeros(k: LoopBuilder, words: int) -> list[_Sums]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,10 @@ def test_what_the_recipes_refuse() -> None:
     assert "less than 4" in POOL.applies(pool(9, (4, 4), 3, (2, 2)).op)
     assert "less than 4" in MAXIMUM.applies(pool(9, (4, 4), 3, (2, 2), recipe=MAXIMUM).op)
     assert "exceed" in POOL.applies(pool(10, (17, 17), 4, (17, 17)).op)
+    for recipe in (POOL, MAXIMUM):
+        op = pool(11, (9, 9), 4, (3, 3), recipe=recipe).op
+        assert recipe.applies(op) == ""
+        assert "dilated" in recipe.applies(replace(op, dilations=(1, 2)))  # type: ignore[call-arg]  # a pool
     assert "neighbors" in MEAN.applies(mean(11, (2, 3, 4, 8), (3,)).op)
     assert "neighbors" in MEAN.applies(mean(12, (2, 3, 4, 8), (0, 2)).op)
     assert "exceed" in MEAN.applies(mean(13, (1, 20, 20, 8), (1, 2)).op)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from luciole.driver import prepare
 from luciole.errors import CompileError, printable
+from luciole.exporters.onnx import write_qdq
 from luciole.graph.core import Graph
 from luciole.graph.text import save_graph
 from luciole.importers import load_model
@@ -30,12 +31,19 @@ class QuantizedModel:
     profile: str
 
     def save(self, path: str | Path) -> None:
-        """Write a `.graph` file, and the constants into an `.npz` beside it. Raises `CompileError` when that fails."""
+        """Write a `.graph` file, and the constants into an `.npz` beside it, or an `.onnx` file with QuantizeLinear and
+        DequantizeLinear. Raises `CompileError` when that fails.
+        """
         path = Path(path)
-        if path.suffix != ".graph":
-            raise CompileError.of("bad-option", f"a quantized model is a .graph file, not {path.suffix or path.name}")
+        if path.suffix not in (".graph", ".onnx"):
+            found = path.suffix or path.name
+            raise CompileError.of("bad-option", f"a quantized model is a .graph or .onnx file, not {found}")
+        data = write_qdq(self.graph) if path.suffix == ".onnx" else None
         try:
-            save_graph(self.graph, path)
+            if data is None:
+                save_graph(self.graph, path)
+            else:
+                path.write_bytes(data)
         except OSError as error:
             raise CompileError.of("cannot-write", f'cannot write "{printable(str(path))}": {error.strerror}') from None
 

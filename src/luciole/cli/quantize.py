@@ -16,6 +16,7 @@ from luciole.cli.options import calibration_options, model_argument, quantizatio
 from luciole.cli.output import json_option, show
 from luciole.driver import calibration_samples, prepare, quantize_options
 from luciole.errors import CompileError
+from luciole.exporters.onnx import write_qdq
 from luciole.graph.core import Graph
 from luciole.graph.text import render_graph, write_npz
 from luciole.importers import load_model
@@ -43,7 +44,7 @@ from luciole.validate import count_right
 
 @click.command()
 @model_argument
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="File for the integer model, a .graph.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="File for the integer model, a .graph or .onnx.")
 @calibration_options
 @click.option("--save-profile", type=click.Path(path_type=Path), help="File for what calibration saw; see --profile.")
 @click.option("--data", type=click.Path(path_type=Path), help="An .npz with samples `x` and labels `y` to count with.")
@@ -63,8 +64,9 @@ def quantize(
     The model that --output writes compiles as any other: `luciole compile model.graph`.
     """
     options = Options(quantize="int8", dims=given["dims"], **quantization_of(given))
-    if output is not None and output.suffix != ".graph":
-        raise CompileError.of("bad-option", f"the integer model is a .graph file, not {output.suffix or 'a folder'}")
+    if output is not None and output.suffix not in (".graph", ".onnx"):
+        found = output.suffix or "a folder"
+        raise CompileError.of("bad-option", f"the integer model is a .graph or .onnx file, not {found}")
     labelled = load_labelled(data, None) if data is not None else None
     how = quantize_options(options)
     graph = prepare(load_model(model, dict(options.dims)), PassContext())
@@ -124,7 +126,9 @@ def _accuracy(
 
 
 def _model_files(graph: Graph, path: Path) -> dict[Path, bytes]:
-    """The model's text, and its constants beside it."""
+    """The model's text, and its constants beside it; or the model in ONNX."""
+    if path.suffix == ".onnx":
+        return {path: write_qdq(graph)}
     rendered = render_graph(graph)
     files = {path: rendered.text.encode("utf-8")}
     return files | ({path.with_suffix(".npz"): write_npz(rendered.arrays)} if rendered.arrays else {})

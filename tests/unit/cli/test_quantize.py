@@ -166,7 +166,7 @@ def test_a_session_of_a_quantized_model(folder: Path) -> None:
         (
             ("quantize", "net.graph", *CALIBRATED, "-o", "int8.tflite"),
             1,
-            "error[bad-option]: the integer model is a .graph file, not .tflite",
+            "error[bad-option]: the integer model is a .graph or .onnx file, not .tflite",
         ),
         (("quantize", "net.graph", "--calibration", "wrong.npz"), 1, "error[bad-data]: a sample has shape [7]"),
         (("quantize", "net.graph", "--calibration", "nan.npz"), 1, 'error[bad-data]: sample 1 for the input "image"'),

@@ -39,7 +39,7 @@ def test_a_quantized_model_is_saved_and_compiled(tmp_path: Path) -> None:
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     quantized = luciole.quantize_model(save_small(tmp_path, residual(4)), images(1))
-    for name, problem in (("x.tflite", "a quantized model is a .graph file"), ("no/x.graph", "cannot write")):
+    for name, problem in (("x.tflite", "a quantized model is a .graph or .onnx file"), ("no/x.graph", "cannot write")):
         with pytest.raises(luciole.CompileError, match=problem):
             quantized.save(tmp_path / name)
 

@@ -1,0 +1,1 @@
+"""Graphs -> model files of other tools."""

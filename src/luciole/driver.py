@@ -19,7 +19,7 @@ from luciole.importers.samples import Scaling, fed_samples
 from luciole.ir.board import Board
 from luciole.ir.target import Target
 from luciole.lower.choice import Point, choose
-from luciole.lower.fit import Fitting, lower_without_copies
+from luciole.lower.fit import Fitting, TradeOff, lower_without_copies
 from luciole.lower.lower import LoweringOptions
 from luciole.lower.order import order_operators
 from luciole.lower.plan import plan_memory
@@ -189,6 +189,16 @@ def plan_on_board(fitting: Fitting, board: Board) -> Program:
             refusal = error
     assert refusal is not None
     raise refusal
+
+
+def ram_trade_offs(run: Compilation) -> list[TradeOff]:
+    """What less RAM would cost, from the fastest program to the smallest."""
+    graph = run("import", load_model, run.source, dict(run.options.dims))
+    graph = run("quantize", quantize, graph, run)
+    graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
+    lowering = replace(run.lowering, allows_overlap=False)
+    program = run("lower", lower_ordered, graph, run.target, lowering)
+    return Fitting(program, run.target, lowering, is_pushed=run.options.input_rows).trade_offs()
 
 
 def plan_within(

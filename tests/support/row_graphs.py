@@ -7,6 +7,7 @@ import numpy as np
 from luciole.errors import CompileError
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Graph, Operator, Value
+from luciole.graph.samples import Samples
 from luciole.ir.quant import Quant
 from luciole.ir.types import DType
 from luciole.lower.streams.lowering import StreamChoice
@@ -122,3 +123,17 @@ class _Maker:
 
     def bias(self, channels: int) -> Value:
         return self.builder.constant(self.random.integers(-2000, 2000, channels).astype(np.int32))
+
+
+def tall_graph() -> Graph:
+    """Three convolutions over a tall image, much larger inside than at its ends."""
+    s = Samples(3)
+    builder = GraphBuilder("tall")
+    values = [builder.input("image", DType.I8, (1, 24, 10, 4), Quant.per_tensor(0.05, -128))]
+    for channels in (24, 24, 4):
+        weights = s.i8_weights(channels, 3, 3, values[-1].type.shape[3])
+        assert weights.data is not None
+        w = builder.constant(weights.data, weights.type.quant)
+        values.append(builder.add(Conv2d(values[-1], w, pads=(1, 1, 1, 1), quant=Quant.per_tensor(0.3, -3))))
+    builder.output("y", values[-1])
+    return builder.graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import click
 from luciole.cli.options import compile_options, developer_of, model_argument, options_of
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
-from luciole.driver import compile_model
+from luciole.compilation import Compilation
+from luciole.driver import compile_model, ram_trade_offs
+from luciole.lower.fit import TradeOff
+from luciole.report.table import Column, Table
 from luciole.report.tables import (
     board_table,
     flash_table,
@@ -21,13 +25,51 @@ from luciole.report.tables import (
     tensor_table,
 )
 
+#: Characters of the longest bar.
+_BAR_LENGTH = 40
+
+
+def trade_off_table(points: Sequence[TradeOff]) -> Table:
+    """RAM against estimated instructions, the fastest program first; bars show the RAM."""
+    columns = (
+        Column("arena", "arena_bytes", right=True),
+        Column("instructions", "instructions", right=True),
+        Column("slower", "slowdown", right=True, decimals=2),
+        Column("layers by row", "streamed_layers", right=True),
+        Column("how", "way"),
+        Column("RAM", "bar"),
+    )
+    most = max((point.arena_bytes for point in points), default=1)
+    least = min((point.instructions for point in points), default=1)
+    rows = tuple(
+        (
+            point.arena_bytes,
+            point.instructions,
+            point.instructions / max(1, least),
+            point.streamed_layers,
+            point.way,
+            "#" * max(1, _BAR_LENGTH * point.arena_bytes // max(1, most)),
+        )
+        for point in points
+    )
+    return Table(columns, rows, "RAM against time (instructions are estimates)")
+
 
 @click.command()
 @model_argument
 @compile_options
+@click.option("--pareto", is_flag=True, help="Show what less RAM would cost instead: all programs worth having.")
 @json_option
-def inspect(model: Path, as_json: bool, **given: Any) -> None:
+def inspect(model: Path, as_json: bool, pareto: bool, **given: Any) -> None:
     """Show MODEL as it would be compiled: tensors, layers, flash, RAM over time, and what holds the peak."""
+    if pareto:
+        with (
+            working(f"compiling {model.name}"),
+            Compilation(model, options_of(given), developer_of(given)) as run,
+        ):
+            table = trade_off_table(ram_trade_offs(run))
+        show([table], {"trade_offs": table.records()}, as_json)
+        return
     with working(f"compiling {model.name}"):
         report = compile_model(model, options_of(given), developer_of(given)).report
     items = [tensor_table(report), layer_table(report), memory_table(report), flash_table(report)]

@@ -19,11 +19,14 @@ from luciole.lower.overlap import lower_small
 from luciole.lower.parts import place_parts
 from luciole.lower.plan import plan_memory
 from luciole.lower.streams.choose import Divider
+from luciole.lower.streams.estimate import direct_groups
 from luciole.lower.streams.pools import split_global_averages
 from luciole.program.core import Program
 
 #: How often a division is made again for fewer bytes, when its places leave gaps.
 TRIES = 6
+#: Limits for which trade-offs are looked for.
+CURVE_POINTS = 8
 #: Percents above the least estimate for which divisions are tried, too: one may leave fewer gaps.
 SLACKS = (0, 1, 3)
 
@@ -32,6 +35,18 @@ def lower_without_copies(graph: Graph, target: Target, options: LoweringOptions)
     """The program of an ordered graph; tensors that others are made of lie in these, where that is possible."""
     program = lower_small(graph, target, options) if options.allows_overlap else lower(graph, target, options)
     return place_parts(program) if options.places_parts else program
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """A program that no other beats in both RAM and estimated instructions; how it saves, and how many layers run
+    row by row.
+    """
+
+    arena_bytes: int
+    instructions: int
+    way: str
+    streamed_layers: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,33 @@ class Fitting:
         graph = copy_graph(self.graph)
         split_global_averages(graph)
         return Divider(graph, self.target, self._overlapping, is_pushed=self.is_pushed)
+
+    def trade_offs(self) -> list[TradeOff]:
+        """From the fastest program to the smallest; at most so many points as `CURVE_POINTS`."""
+        points: list[TradeOff] = []
+
+        def add(program: Program, instructions: int, way: str) -> None:
+            size = program.arena.size_bytes
+            if not points or size < points[-1].arena_bytes:
+                layers = sum(len(stream.steps) for stream in program.streams)
+                points.append(TradeOff(size, instructions, way, layers))
+
+        if not self.is_pushed:
+            add(self.plain, self._direct_instructions(self.plain), "every tensor apart")
+            add(self.overlapped, self._direct_instructions(self.overlapped), "results over inputs")
+        way = "rows from the caller" if self.is_pushed else "row by row"
+        least = self.divider.smallest_bytes()
+        highest = points[-1].arena_bytes - 16 if points else 2 * self.divider.most_bytes
+        for point in range(CURVE_POINTS):
+            limit = highest - (highest - least) * point // (CURVE_POINTS - 1)
+            division = self.divider.fastest_within(limit)
+            if division is not None and division.streams:
+                add(plan_memory(self.divider.lowered(division)), division.instructions, way)
+        return [p for p in points if all(p is q or p.instructions < q.instructions for q in points[points.index(p) :])]
+
+    def _direct_instructions(self, program: Program) -> int:
+        """What the instructions of a program without streams cost, an estimate."""
+        return sum(group.instructions for group in direct_groups(program, self.target, is_small=False))
 
     def smallest(self) -> Program:
         """The program with the smallest arena that is found."""

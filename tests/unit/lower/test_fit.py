@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +24,7 @@ from luciole.options import Options
 from luciole.program.interpret import run_program
 from luciole.program.verify import verify_program
 from support.program_checks import assert_same_outputs, random_inputs
-from support.row_graphs import row_graph
+from support.row_graphs import row_graph, tall_graph
 
 #: Bytes of the arena on Cortex-M4 that must be enough, workspace included.
 GOALS = {"ic_resnet8_int8": 18_500, "kws_dscnn_int8": 7_000, "vww_mbv1_int8": 30_600, "sww_int8": 4_100}
@@ -67,6 +71,25 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path) -> None:
     assert problem.code == "does-not-fit"
     assert problem.message == f"the arena needs {least:,} B, --max-ram allows {least - 1:,} B"
     assert any("smallest" in note for note in problem.notes)
+
+
+def test_trade_offs_give_ram_for_time() -> None:
+    found = fitting(tall_graph())
+    points = found.trade_offs()
+    assert len(points) > 1 and points[-1].streamed_layers > 0
+    for fast, small in pairwise(points):
+        assert fast.arena_bytes > small.arena_bytes and fast.instructions < small.instructions
+
+
+def test_inspect_shows_trade_offs(tmp_path: Path) -> None:
+    source = tmp_path / "net.graph"
+    save_graph(tall_graph(), source)
+    command = [sys.executable, "-m", "luciole.cli.main", "inspect", str(source), "--target", "cortex-m4", "--pareto"]
+    as_json = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    points = json.loads(as_json)["trade_offs"]
+    assert points[0]["slowdown"] == 1.0 and points[-1]["way"] == "row by row"
+    as_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "RAM against time" in as_text and "####" in as_text
 
 
 @pytest.mark.slow

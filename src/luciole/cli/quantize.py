@@ -71,10 +71,11 @@ def quantize(
     how = quantize_options(options)
     graph = prepare(load_model(model, dict(options.dims)), PassContext())
     check_quantizable(graph, find_operators(graph, how.float_operators))
-    samples = list(calibration_samples(options, graph))
     profile = Path(options.profile) if options.profile else None
-    with _progress("calibrating", len(samples)) as done:
-        quantized, layers = quantize_and_compare(graph, samples, how, done, profile)
+    samples = calibration_samples(options, graph)
+    is_quiet = not sys.stderr.isatty()
+    with click.progressbar(samples, label="calibrating", file=sys.stderr, hidden=is_quiet) as passing:
+        quantized, layers = quantize_and_compare(graph, passing, how, profile=profile)
     accuracy = None
     if labelled is not None:
         scaling = Scaling(options.data_scale, options.data_zero)

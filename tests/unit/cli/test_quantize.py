@@ -15,6 +15,7 @@ from luciole.ops.elementwise import Div
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.reshape import Reshape
 from support.float_nets import Net, images, residual
+from support.onnx_models import Net as OnnxNet
 from support.small_models import save_small
 
 Run = Callable[..., Any]
@@ -87,6 +88,30 @@ def test_how_it_was_quantized_survives_saving_and_compiling(luciole: Run, folder
     told = luciole("compile", "int8.graph", "-o", "saved", "--json").json["quantization"]["accuracy"]
     assert told["samples"] == 24 and 0 <= told["integer_right"] <= 24
     assert "Right answers of 24 labelled samples" in Path("saved/int8.report.html").read_text(encoding="utf-8")
+
+
+def test_named_sizes_of_an_onnx_model_are_bound(luciole: Run, folder: Path) -> None:
+    net = OnnxNet()
+    y = net.add("Relu", net.conv("x", (3, 4), 3))
+    model = net.model({"x": ["batch", 3, 8, 8]}, {y: ["batch", 4, 8, 8]})
+    (folder / "named.onnx").write_bytes(model.SerializeToString())
+    np.savez(folder / "first.npz", x=np.random.default_rng(1).normal(0, 1, (6, 3, 8, 8)).astype(np.float32))
+    given = ("quantize", "named.onnx", "--calibration", "first.npz", "-o", "named.graph")
+    assert luciole(*given).code == 2
+    done = luciole(*given, "--dim", "batch=1")
+    assert done.code == 0, done.err
+    assert api.load("named.graph").inputs[0].shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "remark", ["quantization layer {", "quantization accuracy []", 'quantization layer {\\"name\\": 1}']
+)
+def test_remarks_that_lie_are_refused(luciole: Run, folder: Path, remark: str) -> None:
+    save_small(folder)
+    text = (folder / "small.graph").read_text().replace("graph small\n", f'graph small\n  remark "{remark}"\n', 1)
+    (folder / "small.graph").write_text(text)
+    done = luciole("compile", "small.graph")
+    assert done.code == 1 and "does not say what its beginning promises" in done.err
 
 
 def test_a_profile_takes_the_place_of_samples(luciole: Run, folder: Path) -> None:

@@ -74,8 +74,8 @@ def test_output_is_plain_in_a_pipe_and_with_any_encoding(model: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_says_so(model: Path, tmp_path: Path) -> None:
     code = (
-        "import os, signal, luciole.driver\n"
-        "luciole.driver.load_model = lambda path, dims: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import signal, luciole.driver\n"
+        "luciole.driver.load_model = lambda path, dims: signal.raise_signal(signal.SIGINT)\n"
         "from luciole.cli.main import main\n"
         f"main(['compile', {str(model)!r}])\n"
     )

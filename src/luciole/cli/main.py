@@ -37,6 +37,7 @@ VERBS = {
     "quantize": Verb("luciole.cli.quantize", "quantize", "Make a float model one of integers, and say what it costs."),
     "profile": Verb("luciole.cli.profile", "profile", "Count what each layer costs on an emulated core."),
     "inspect": Verb("luciole.cli.inspect", "inspect", "Show tensors, layers, flash, and RAM over time."),
+    "tune": Verb("luciole.cli.tune", "tune_command", "Try parameters of the kernels for a target."),
     "targets": Verb("luciole.cli.targets", "targets", "List the cores and machines to compile for."),
     "ops": Verb("luciole.cli.ops", "ops", "List the operators and their kernels."),
 }

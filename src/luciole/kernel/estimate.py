@@ -17,6 +17,7 @@ from luciole.kernel.core import (
     Assign,
     Binary,
     Bitcast,
+    Body,
     Call,
     Cast,
     Compare,
@@ -37,12 +38,12 @@ from luciole.kernel.core import (
     Write,
 )
 from luciole.kernel.executions import executions
-from luciole.kernel.walk import children, walk
+from luciole.kernel.walk import bodies, children, walk
 
 #: Entering and leaving a function with its registers saved.
 _CALL = 12
-#: What moving operands between eight registers and memory adds to plain loops.
-_SPILLS = 1.4
+#: What moving operands between eight registers and memory adds to plain loops nested deeper than this.
+_SPILLS, _SHALLOW = 1.4, 3
 #: Support functions of floating point, on cores without: instructions by operation, as libgcc's take.
 _SOFT_FLOAT = {"add": 50.0, "sub": 50.0, "mul": 40.0, "divide": 120.0, "min": 25.0, "max": 25.0}
 _SOFT_COMPARE, _SOFT_CAST = 20.0, 25.0
@@ -58,7 +59,7 @@ def estimated_instructions(kernel: Kernel, target: Target, scalars: Mapping[str,
     total = sum(
         counts[key] * prices.statement(stmt) + prices.turns(stmt, counts) for key, stmt in seen.items() if key in counts
     )
-    if prices.is_small and not kernel.is_scheduled:
+    if prices.is_small and not kernel.is_scheduled and _depth(kernel.body) > _SHALLOW:
         total *= _SPILLS
     return int(_CALL + total)
 
@@ -227,6 +228,11 @@ class _Prices:
         if intrinsic.feature and self.target.has(intrinsic.feature):
             return operands + 1.0
         return operands + sum(self.value(d.value) for d in intrinsic.definitions) + self.value(intrinsic.result)
+
+
+def _depth(body: Body) -> int:
+    """How many loops stand in one another."""
+    return max((isinstance(s, For | Repeat) + max(map(_depth, bodies(s)), default=0) for s in body), default=0)
 
 
 def _is_folded(expr: Binary) -> bool:

@@ -8,7 +8,7 @@ and the planner can see.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import cache
@@ -19,6 +19,7 @@ import numpy as np
 
 from luciole.errors import InternalError
 from luciole.graph.core import Elementwise, Operator, Value, Views
+from luciole.graph.samples import Samples
 from luciole.ir.target import VECTOR_FEATURES, Target
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, View
@@ -26,6 +27,7 @@ from luciole.kernel.core import Kernel
 from luciole.kernel.estimate import estimated_code_bytes, estimated_instructions
 from luciole.kernel.long_arithmetic import expand_long_multiply
 from luciole.ops.loops import elementwise_loops
+from luciole.targets.tuning import tuned
 
 #: Modules that register recipes, one folder an instruction set; the only place that lists them.
 RECIPE_MODULES = (
@@ -75,6 +77,14 @@ class KernelRecipe:
     def applies(self, op: Operator) -> str:
         """Why this recipe cannot compute `op`, or an empty string."""
         return ""
+
+    def shape_class(self, op: Operator) -> str:
+        """The class of layers to which an operator belongs for tuning: those of a class take the same parameters."""
+        return ""
+
+    def tuning_layers(self, s: Samples) -> Iterator[Operator]:
+        """Layers that stand for the classes, those that models have."""
+        yield from ()
 
     def variants(self) -> tuple[KernelRecipe, ...]:
         """This recipe with parameters that trade speed for bytes of flash."""
@@ -226,7 +236,7 @@ def candidate_recipes(op: Operator, target: Target, *, may_trade_memory: bool = 
     if dtype is DType.I8 and quant is None:
         return []  # plain integers, which no recipe is for
     found = [
-        r.recipe
+        tuned(r.recipe, op, target)
         for r in recipes()
         if r.operator == op.kind and r.dtype is dtype and r.fits(target)
         if may_trade_memory or not r.recipe.trades_memory

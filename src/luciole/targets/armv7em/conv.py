@@ -10,12 +10,14 @@ Measured on Cortex-M4, executed instructions per multiplication: 0.93 to 1.0 for
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from luciole.graph.core import Operator, Views
+from luciole.graph.samples import Samples
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
@@ -97,10 +99,21 @@ class ConvHiLo(KernelRecipe):
     #: What the workspace of a strip stays below, if that of a tile does.
     workspace_limit: int = WORKSPACE_LIMIT
 
+    def shape_class(self, op: Operator) -> str:
+        assert isinstance(op, Conv2d)
+        kernel, channels = op.window.kernel, op.x.type.shape[3]
+        some = "some" if channels < 16 else "16" if channels < 32 else "32" if channels < 64 else "64"
+        return f"{kernel[0]}x{kernel[1]} stride {op.strides[1]}, {some} channels"
+
+    def tuning_layers(self, s: Samples) -> Iterator[Operator]:
+        for extent, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):
+            for channels in (8, 12, 16, 24, 32, 48, 64):
+                yield hilo.tuning_layer(s, 7, channels, 6, extent, stride)
+
     def variants(self) -> tuple[KernelRecipe, ...]:
         lean = replace(self, is_lean=True)
         single = replace(lean, repeats_pixels=True)
-        return lean, single, replace(single, unrolled_taps=3)
+        return lean, single, replace(single, unrolled_taps=12), replace(single, unrolled_taps=3)
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import multiplier_arrays
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Expr, clamp
 from luciole.ops.common import Requantizer
+from luciole.ops.conv import Conv2d
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar, sxtab16, sxtab16_odd
 from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
@@ -137,6 +139,16 @@ def lean_parameters(sums: WeightedSum, pixels: int, *, is_lean: bool = False) ->
         multipliers = (*requantizer.multipliers, requantizer.multipliers[-1])
         requantizer, bias = replace(requantizer, multipliers=multipliers), np.append(bias, 0)
     return ChannelParameters(requantizer, bias)
+
+
+def tuning_layer(s: Samples, size: int, channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> Conv2d:
+    """A convolution of random data with weights that may be packed, padded so that its size stays."""
+    w = s.i8_weights(out_channels, kernel, kernel, channels, scale=0.01)
+    assert w.data is not None
+    small = s.constant((w.data // (4 if kernel == 1 else 16)).astype(np.int8), w.type.quant)
+    bias, pads = s.i32_bias(out_channels), (kernel // 2,) * 4
+    x = s.i8(1, size, size, channels, zero=-128)
+    return Conv2d(x, small, bias, strides=(stride, stride), pads=pads, quant=s.quant(0.9, -128))
 
 
 @dataclass(frozen=True, eq=False)

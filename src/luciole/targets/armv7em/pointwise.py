@@ -7,12 +7,14 @@ Cortex-M4.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from luciole.graph.core import Operator, Views
+from luciole.graph.samples import Samples
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
@@ -42,10 +44,19 @@ class PointwiseHiLo(KernelRecipe):
     #: Whether the last tile computes pixels a second time, instead of having code of its own for fewer.
     repeats_pixels: bool = False
 
+    def shape_class(self, op: Operator) -> str:
+        assert isinstance(op, Conv2d)
+        channels = op.x.type.shape[3]
+        return "few channels" if channels < 32 else "32 channels" if channels < 64 else "64 channels or more"
+
+    def tuning_layers(self, s: Samples) -> Iterator[Operator]:
+        for channels in (8, 16, 24, 32, 48, 64, 96, 128):
+            yield hilo.tuning_layer(s, 6, channels, 16)
+
     def variants(self) -> tuple[KernelRecipe, ...]:
         lean = replace(self, is_lean=True)
         single = replace(lean, repeats_pixels=True)
-        return lean, single, replace(single, unroll=4)
+        return lean, single, replace(single, unroll=16), replace(single, unroll=4)
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)

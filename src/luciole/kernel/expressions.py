@@ -453,8 +453,8 @@ def _check_alike(operation: str, a: Expr, b: Expr) -> None:
 
 
 def binary(operation: str, a: Operand, b: Operand) -> Expr:
-    """A binary operation, folded where both are integer constants or one is neutral. Raises `TypeError` when types
-    differ.
+    """A binary operation, folded where both are integer constants or one is neutral; one of what is the same in all
+    lanes is done once. Raises `TypeError` when types differ.
     """
     left = _beside(a, b)
     right = as_expr(b, DType.INDEX if left.dtype is DType.POINTER else left.dtype, left.lanes)
@@ -463,6 +463,8 @@ def binary(operation: str, a: Operand, b: Operand) -> Expr:
             raise TypeError(f"{operation} of a pointer and {right.dtype.value}")
     else:
         _check_alike(operation, left, right)
+    if isinstance(left, Splat) and isinstance(right, Splat):
+        return Splat(binary(operation, left.a, right.a), left.lanes)
     if isinstance(right, Constant) and not left.dtype.is_float:
         value = int(right.value)
         if isinstance(left, Constant):

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from luciole.kernel.core import Constant, Expr, Splat, binary
-from luciole.kernel.intrinsics import high_multiply, shift_rounded
+from luciole.kernel.core import Expr, binary
 from luciole.kernel.vectorize import VectorUnit
-
-
-def _negated(value: Expr) -> Expr:
-    if isinstance(value, Splat) and isinstance(value.a, Constant):
-        return Splat(Constant(-value.a.value, value.a.dtype), value.lanes)
-    return binary("sub", 0, value)
-
-
-def _scaled(accumulator: Expr, multiplier: Expr, right: Expr) -> Expr:
-    """accumulator * multiplier * 2**(-right - 31) for 1 <= right: one less for negative products rounds their halves
-    away from zero.
-    """
-    high = high_multiply(accumulator, multiplier)
-    return shift_rounded(high + (high >> 31), _negated(right))
+from luciole.targets.mve.requantization import requantize_by_negated_right
 
 
 def _requantize_right(arguments: tuple[Expr, ...]) -> Expr:
     accumulator, multiplier, right = arguments
-    return _scaled(accumulator, multiplier, right)
+    return requantize_by_negated_right(accumulator, multiplier, binary("sub", 0, right))
 
 
 def _requantize_offset(arguments: tuple[Expr, ...]) -> Expr:
     """The shift of `requantize_tflite_offset` is one less, and the offset twice the zero point and one."""
     accumulator, multiplier, shift, offset = arguments
-    return _scaled(accumulator, multiplier, shift + 1) + (offset >> 1)
+    scaled = requantize_by_negated_right(accumulator, multiplier, binary("sub", -1, shift))
+    return scaled + (offset >> 1)
 
 
 MVE = VectorUnit(

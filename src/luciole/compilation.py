@@ -107,6 +107,12 @@ class Compilation:
                 f"--quantize comes too late: the stage {resume.stage} is done",
                 help="compile from an earlier stage",
             )
+        if options.input_layout and resume is not None and resume.stage != STAGES[0]:
+            raise CompileError.of(
+                "bad-option",
+                f"--input-layout comes too late: the stage {resume.stage} is done",
+                help="compile from an earlier stage",
+            )
         self._developer = developer
         self._stop_after = stop_after
         self._resume = resume

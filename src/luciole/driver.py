@@ -28,6 +28,7 @@ from luciole.lower.schedule import schedule_kernels
 from luciole.lower.sharing import share_kernels
 from luciole.options import Options
 from luciole.passes.elementwise_fusion import fuse_elementwise
+from luciole.passes.input_layout import take_channels_last
 from luciole.passes.integer_only import check_integers, with_integer_ends
 from luciole.passes.manager import DeveloperOptions, PassContext
 from luciole.passes.pipeline import OPTIMIZE, SHRINK
@@ -98,8 +99,13 @@ def schedule(program: Program, target: Target, spare_instructions: int) -> Progr
 
 
 def quantize(graph: Graph, run: Compilation) -> Graph:
-    """The integer graph, where the user asks for one; it becomes the reference of this compilation."""
+    """The graph with inputs in the user's layout, of integers where the user asks for these; then it becomes the
+    reference of this compilation.
+    """
     options = run.options
+    if options.input_layout == "nhwc":
+        take_channels_last(graph)
+        run.reference = copy_graph(graph)
     if not options.quantize and options.require_int8:
         graph = with_integer_ends(graph)
         run.reference = copy_graph(graph)

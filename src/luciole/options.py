@@ -22,6 +22,10 @@ OPTIMIZES: tuple[Optimize, ...] = get_args(Optimize)
 WeightsFormat = Literal["array", "binary"]
 WEIGHTS_FORMATS: tuple[WeightsFormat, ...] = get_args(WeightsFormat)
 
+#: The layout of inputs: the model's, or channels last.
+InputLayout = Literal["", "nhwc"]
+INPUT_LAYOUTS: tuple[InputLayout, ...] = get_args(InputLayout)
+
 #: What a float model becomes: itself, or integers.
 QuantizeTo = Literal["", "int8"]
 QUANTIZE_TO: tuple[QuantizeTo, ...] = get_args(QuantizeTo)
@@ -79,6 +83,7 @@ class OptionKeywords(TypedDict, total=False):
     keep_all_channels: bool
     require_int8: bool
     weights: WeightsFormat
+    input_layout: InputLayout
     quantize: QuantizeTo
     calibration: str | Path
     calibration_samples: int | None
@@ -127,6 +132,8 @@ class Options:
     require_int8: bool = False
     #: How C source has weights above 100 KB: as an array, or as a binary file that the assembler includes.
     weights: WeightsFormat = "array"
+    #: How images come in: as the model says, or with the channels last where it begins by moving them there.
+    input_layout: InputLayout = ""
     #: Make a float model one of integers, by samples of its data: an .npz, an .npy or a folder of these.
     quantize: QuantizeTo = ""
     calibration: str = ""
@@ -155,6 +162,7 @@ class Options:
         check_choice("bundle-api", self.bundle_api, BUNDLE_APIS)
         check_choice("optimize", self.optimize, OPTIMIZES)
         check_choice("weights", self.weights, WEIGHTS_FORMATS)
+        check_choice("input-layout", self.input_layout, INPUT_LAYOUTS)
         others = {"--keep-input": self.keep_input, "--bundle-api glow": self.bundle_api == "glow"}
         if self.input_rows and (
             other := next((o for o, given in (others | {"--memory": self.memory}).items() if given), "")

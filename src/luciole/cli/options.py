@@ -69,6 +69,7 @@ _COMPILE_OPTIONS = [
     click.option("--keep-input", is_flag=True, help="Let `run` leave the input as it was (costs RAM)."),
     click.option("--keep-output", is_flag=True, help="Keep the last output while an input is written (costs RAM)."),
     click.option("--input-rows", is_flag=True, help="Take the input row by row, as a camera gives it; saves RAM."),
+    click.option("--input-layout", type=click.Choice(["nhwc"]), help="Take images channels last, without a transpose."),
     click.option(
         "--optimize",
         type=click.Choice(OPTIMIZES),
@@ -195,6 +196,7 @@ def options_of(given: dict[str, Any]) -> Options:
         use_recipes=not given["generic_kernels"],
         keep_all_channels=given["keep_all_channels"],
         require_int8=given["require_int8"],
+        input_layout=given["input_layout"] or "",
         weights=given["weights"],
         dims=given["dims"],
         quantize=given["quantize"] or "",

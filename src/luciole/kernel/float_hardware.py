@@ -16,8 +16,8 @@ from luciole.kernel.walk import map_expr
 F32, I32 = DType.F32, DType.I32
 
 #: Adding this to a float of magnitude below 2**22 rounds it to an integer, ties to even, in the low bits of the sum.
-_ROUNDING = 12582912.0
-_ROUNDING_BITS = 0x4B400000
+ROUNDING = 12582912.0
+ROUNDING_BITS = 0x4B400000
 #: Results are moved between these before they are rounded.
 _LARGEST = float(1 << 21)
 
@@ -30,7 +30,7 @@ def _scaled(k: IntrinsicBuilder, accumulator: Expr, multiplier: Expr, shift: Exp
 
 
 def _rounded(k: IntrinsicBuilder, real: Expr) -> Expr:
-    return Bitcast(k.let("sum", real + _ROUNDING), I32) - _ROUNDING_BITS
+    return Bitcast(k.let("sum", real + ROUNDING), I32) - ROUNDING_BITS
 
 
 @define_intrinsic("requantize_onnx_float", I32, accumulator=I32, multiplier=I32, shift=I32)

@@ -180,6 +180,12 @@ class Requantizer:
             and all(-SHORT_SHIFT_LIMIT <= m.shift <= -1 for m in self.multipliers)
         )
 
+    @property
+    def is_small(self) -> bool:
+        """Whether `requantize_onnx_small` holds for every channel."""
+        largest = max(m.real for m in self.multipliers)
+        return self.accumulator_bound <= EXACT_FLOAT_LIMIT and self.accumulator_bound * largest < SMALL_RESULT_LIMIT
+
     def arrays(self) -> dict[str, Array]:
         """The parameters `multiplier` and `shift` as kernels read them; the short form's shifts are positive, to the
         right.

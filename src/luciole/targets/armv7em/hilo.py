@@ -22,7 +22,7 @@ from luciole.ops.common import Requantizer
 from luciole.ops.conv import Conv2d
 from luciole.ops.weighted import WeightedSum
 from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar, sxtab16, sxtab16_odd
-from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
+from luciole.targets.armv7em.parameters import ChannelParameters, Scaling, float_factors, rounded_as_float
 
 #: Words of parameters for a pair of channels: two biases, then multiplier, rounding constant and shift of each.
 PARAMETER_WORDS = 8
@@ -53,6 +53,8 @@ def packing_problem(sums: WeightedSum) -> str:
 def requantization_problem(sums: WeightedSum) -> str:
     """Why the short requantization of doubled sums would not be exact, or an empty string."""
     requantizer = sums.kernel_requantizer
+    if requantizer.rounding == "onnx":
+        return "" if requantizer.is_small else "sums may exceed what float32 holds"
     if requantizer.rounding != "tflite":
         return f"rounding is {requantizer.rounding}"
     if any(not MINIMUM_RIGHT_SHIFT <= -m.shift <= MAXIMUM_RIGHT_SHIFT for m in requantizer.multipliers):
@@ -97,6 +99,8 @@ def channel_parameters(sums: WeightedSum) -> Array:
     requantizer, bias = sums.kernel_requantizer, scale_of(sums) * pair_rows(sums.kernel_bias)
     multiplier, shift = multiplier_arrays(requantizer.multipliers)
     right = -shift.astype(np.int64)
+    if requantizer.rounding == "onnx":
+        multiplier, right = float_factors(requantizer), np.ones_like(right)
     rounding = (2 * requantizer.zero_point + 1) << (right - 1)
     triples = pair_rows(np.stack([multiplier.astype(np.int64), rounding, right], axis=1)).reshape(-1, 6)
     packed = np.concatenate([bias[0::2, None], (256 * bias[1::2] + bias[0::2])[:, None], triples], axis=1)
@@ -232,6 +236,8 @@ def requantized(requantizer: Requantizer, total: Expr, multiplier: Expr, roundin
 
     The sign of the sum stands for the sign of the product: they differ only where the result rounds to zero either way.
     """
+    if requantizer.rounding == "onnx":
+        return rounded_as_float(requantizer, total, multiplier)
     value = (smmlar(total, multiplier, rounding) + (total >> 31)) >> right
     if (requantizer.low, requantizer.high) == (-128, 127):
         return saturate_byte(value)

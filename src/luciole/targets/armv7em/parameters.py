@@ -14,7 +14,8 @@ import numpy as np
 from luciole.ir.arithmetic import multiplier_arrays
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder
-from luciole.kernel.core import Expr, clamp
+from luciole.kernel.core import Bitcast, Expr, clamp
+from luciole.kernel.float_hardware import ROUNDING, ROUNDING_BITS
 from luciole.ops.common import Requantizer
 from luciole.targets.armv7em.intrinsics import saturate_byte, smmlar
 
@@ -65,6 +66,8 @@ class ChannelParameters:
         """The int32 words that a kernel reads."""
         multiplier, shift = (a.astype(np.int64) for a in multiplier_arrays(self.requantizer.multipliers))
         right, offset = -1 - shift, 2 * self.requantizer.zero_point + 1
+        if self.requantizer.rounding == "onnx":
+            multiplier, right = float_factors(self.requantizer), np.zeros_like(shift)
         if self.is_uniform:
             words = np.concatenate([[multiplier[0], right[0], offset << right[0]], self.bias])
         elif self.packs_shifts:
@@ -100,7 +103,28 @@ class ChannelParameters:
 
     def finished(self, doubled: Expr, scaling: Scaling) -> Expr:
         """The result of a doubled sum."""
+        if self.requantizer.rounding == "onnx":
+            return rounded_as_float(self.requantizer, doubled, scaling.multiplier)
         return requantized_by(self.requantizer, doubled, scaling.multiplier, scaling.rounding, scaling.shift)
+
+
+def float_factors(requantizer: Requantizer) -> Array:
+    """int64 [channels]: the bits of half of each multiplier as a float32 number, for `rounded_as_float`."""
+    halves = np.array([multiplier.real / 2 for multiplier in requantizer.multipliers], np.float32)
+    return halves.view(np.int32).astype(np.int64)
+
+
+def rounded_as_float(requantizer: Requantizer, doubled: Expr, factor: Expr) -> Expr:
+    """The result of a doubled sum for rounding `onnx`, by floating-point hardware.
+
+    All cores with the DSP extension that are targets have it. See `kernel.float_hardware`: twice the sum, and half of
+    the multiplier, are float32 numbers as the sum and the multiplier are.
+    """
+    scaled = doubled.cast(DType.F32) * Bitcast(factor.as_data(), DType.F32)
+    value = Bitcast(scaled + ROUNDING, DType.I32) - (ROUNDING_BITS - requantizer.zero_point)
+    if (requantizer.low, requantizer.high) == (-128, 127):
+        return saturate_byte(value)
+    return clamp(value, requantizer.low, requantizer.high)
 
 
 def requantized_by(requantizer: Requantizer, total: Expr, multiplier: Expr, rounding: Expr, shift: Expr) -> Expr:

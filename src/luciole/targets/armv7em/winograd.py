@@ -117,6 +117,8 @@ class ConvWinograd(KernelRecipe):
         if _shape(op, TILES[-1]).workspace_bytes > WORKSPACE_LIMIT:
             return f"a tile of {channels} channels exceeds {WORKSPACE_LIMIT} bytes of workspace"
         sums = op.sums()
+        if op.rounding != "tflite":
+            return f"rounding is {op.rounding}"
         if problem := hilo.requantization_problem(sums):
             return problem
         if 4 * sums.kernel_requantizer.accumulator_bound >= 1 << 31:

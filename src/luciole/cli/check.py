@@ -45,8 +45,10 @@ def check(ctx: click.Context, /, model: Path, as_json: bool, **given: Any) -> No
         "operators": dict(sorted(Counter(i.operator.kind for i in program.instructions).items())),
         "arena_bytes": program.arena.size_bytes,
         "weights_bytes": program.weights.size_bytes,
+        "regions": {region.name: region.size_bytes for region in program.regions},
     }
-    sizes = f"arena {program.arena.size_bytes:,} B, weights {program.weights.size_bytes:,} B"
+    first = [program.arena, program.weights]
+    sizes = ", ".join(f"{r.name} {r.size_bytes:,} B" for r in (*first, *(r for r in program.regions if r not in first)))
     summary = f"{len(program.instructions)} layers, {sizes}"
     show([_kernel_table(program, f"{model.name} compiles for {run.target.name}"), summary], facts, as_json)
 

@@ -124,6 +124,9 @@ def test_header_and_report_tell_each_memory(model: Path, capsys: pytest.CaptureF
     assert run_command(["inspect", "small.graph", "--target", "cortex-m7", "--memory", "board.toml"]) == 0
     shown = capsys.readouterr().out
     assert "0x10000000" in shown and " constants" in shown
+    assert run_command(["check", "small.graph", "--target", "cortex-m7", "--memory", "board.toml"]) == 0
+    sizes = ", ".join(f"{name} {used[name]['used_bytes']:,} B" for name in ("arena", "weights", "far", "sram"))
+    assert sizes in capsys.readouterr().out
 
 
 @pytest.mark.cross

@@ -20,6 +20,8 @@ MODULES = (
     "powers",
     "pool",
     "reduce",
+    "normalization",
+    "ranking",
     "pixel_sums",
     "activation",
     "softmax",

@@ -20,6 +20,8 @@ from luciole.kernel import elementary, trigonometry
 from luciole.kernel.core import Expr, Intrinsic, Unary, select
 from luciole.kernel.evaluate import apply_intrinsic, unary_value
 from luciole.ops import common
+from luciole.ops.comparison import Less, Select
+from luciole.ops.elementwise import Div
 
 #: Samples of every float function: special values, and the ends of common domains.
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -2.5, 1e-45, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e6, -88.0)
@@ -281,3 +283,26 @@ def _import_ceil(node: ForeignNode, g: GraphBuilder) -> Value:
     """-floor(-x)."""
     below = g.add(Floor(g.add(Neg(node.input(0), location=node.location)), location=node.location))
     return g.add(Neg(below, location=node.location), node.name)
+
+
+@onnx("Reciprocal")
+def _import_reciprocal(node: ForeignNode, g: GraphBuilder) -> Value:
+    """1 / x."""
+    x = node.input(0)
+    if x.type.dtype is not DType.F32:
+        raise node.unsupported(f"Reciprocal of {x.type.dtype.value}", code="unsupported-types")
+    return g.add(Div(g.constant(np.array(1, np.float32)), x, location=node.location), node.name)
+
+
+@onnx("Sign")
+def _import_sign(node: ForeignNode, g: GraphBuilder) -> Value:
+    """1 above zero, -1 below, otherwise x: zero, or a NaN."""
+    x = node.input(0)
+    if not (x.type.dtype.is_float or x.type.dtype.is_integer):
+        raise node.unsupported(f"Sign of {x.type.dtype.value}", code="unsupported-types")
+    zero, one = (g.constant(np.array(number, x.type.dtype.numpy)) for number in (0, 1))
+    result = g.add(Select(g.add(Less(zero, x, location=node.location)), one, x, location=node.location), node.name)
+    if x.type.dtype.is_integer and not x.type.dtype.is_signed:
+        return result
+    minus = g.constant(np.array(-1, x.type.dtype.numpy))
+    return g.add(Select(g.add(Less(x, zero, location=node.location)), minus, result, location=node.location), node.name)

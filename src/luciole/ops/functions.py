@@ -21,7 +21,6 @@ from luciole.kernel.core import Expr, Intrinsic, Unary, select
 from luciole.kernel.evaluate import apply_intrinsic, unary_value
 from luciole.ops import common
 from luciole.ops.comparison import Less, Select
-from luciole.ops.elementwise import Div
 
 #: Samples of every float function: special values, and the ends of common domains.
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -2.5, 1e-45, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e6, -88.0)
@@ -283,15 +282,6 @@ def _import_ceil(node: ForeignNode, g: GraphBuilder) -> Value:
     """-floor(-x)."""
     below = g.add(Floor(g.add(Neg(node.input(0), location=node.location)), location=node.location))
     return g.add(Neg(below, location=node.location), node.name)
-
-
-@onnx("Reciprocal")
-def _import_reciprocal(node: ForeignNode, g: GraphBuilder) -> Value:
-    """1 / x."""
-    x = node.input(0)
-    if x.type.dtype is not DType.F32:
-        raise node.unsupported(f"Reciprocal of {x.type.dtype.value}", code="unsupported-types")
-    return g.add(Div(g.constant(np.array(1, np.float32)), x, location=node.location), node.name)
 
 
 @onnx("Sign")

@@ -19,6 +19,9 @@ from luciole.targets.base import Alternative, KernelRecipe, alternatives
 #: What `balanced` and `size` may cost: instructions of the fastest choice times this; for `size`, which is
 #: promised to stay within 1.5, before and after kernels are shared.
 BALANCED_SLOWDOWN, SIZE_SLOWDOWN, SHARED_SLOWDOWN = 1.1, 1.3, 1.42
+#: A percent of flash counts as much as so many percent of time for `balanced`: most of flash is weights, of which no
+#: choice spares much.
+_FLASH_WEIGHT = 2
 #: Points kept while curves are added up.
 _MAXIMUM_POINTS = 400
 #: Layers of equal shapes are given so many different kernels at most.
@@ -58,7 +61,7 @@ def frontier(layers: Mapping[Operator, Sequence[Alternative]]) -> list[Point]:
 
 def pick(points: Sequence[Point], optimize: Optimize) -> Point:
     """The point that serves a purpose: the fastest, the smallest within `SIZE_SLOWDOWN`, or, for `balanced`, that of
-    the least product of cycles and bytes within `BALANCED_SLOWDOWN`.
+    the least product of cycles and squared bytes within `BALANCED_SLOWDOWN`.
     """
     fastest = points[0]
     if optimize == "size":
@@ -66,7 +69,7 @@ def pick(points: Sequence[Point], optimize: Optimize) -> Point:
         spare = int(SHARED_SLOWDOWN * min(p.instructions for p in points)) - smallest.instructions
         return replace(smallest, spare_instructions=max(0, spare))
     if optimize == "balanced":
-        return min(_within(points, BALANCED_SLOWDOWN), key=lambda p: p.cycles * max(1, p.flash_bytes))
+        return min(_within(points, BALANCED_SLOWDOWN), key=lambda p: p.cycles * max(1, p.flash_bytes) ** _FLASH_WEIGHT)
     return fastest
 
 

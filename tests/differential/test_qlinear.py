@@ -101,6 +101,9 @@ def test_products_of_matrices(dtype: type[np.generic]) -> None:
     check("QLinearMatMul", [o.tensor(5, 40), *o.scaling(), *o.weights(40, 12), *o.scaling(0.5, 1.0)], dtype, "")
     activations = [o.tensor(2, 5, 40), *o.scaling(), o.tensor(2, 40, 12), *o.scaling(), *o.scaling(1.0, 2.0)]
     check("QLinearMatMul", activations, dtype, "")
+    bias: Operand = ("constant", o.random.integers(-5000, 5000, 12).astype(np.int32))
+    dense = [o.tensor(5, 40), *o.scaling(), *o.weights(12, 40, channels=12), bias, *o.scaling(0.5, 1.0)]
+    check("QGemm", dense, dtype, transB=1)
 
 
 @both_types

@@ -11,6 +11,7 @@ pytest.importorskip("onnx", reason="the package onnx is missing")
 pytest.importorskip("onnxruntime", reason="the package onnxruntime is missing")
 
 import onnx
+from onnxruntime.quantization import QuantFormat
 
 import luciole
 from luciole.graph.core import Graph
@@ -46,6 +47,21 @@ def float_operators(graph: Graph) -> list[str]:
 @pytest.mark.parametrize(("name", "scheme"), CASES)
 def test_models_of_onnxruntime_have_integer_kernels(name: str, scheme: str, tmp_path: Path) -> None:
     model = quantized(name, scheme, tmp_path)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    session = luciole.load(path)
+    assert float_operators(session.program.graph) == ["quantize", "dequantize"], "between input and output"
+    for seed in range(SAMPLES):
+        inputs = random_inputs(model, seed)
+        (expected,) = reference(model, inputs).values()
+        (result,) = session.run(inputs).values()
+        assert np.max(np.abs(result - expected)) <= 1.01 * STEP
+        assert np.argmax(result) == np.argmax(expected)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in FLOAT_MODELS])
+def test_models_of_qlinear_operators_have_integer_kernels(name: str, tmp_path: Path) -> None:
+    model = quantized(name, "u8s8", tmp_path, format=QuantFormat.QOperator)
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     session = luciole.load(path)

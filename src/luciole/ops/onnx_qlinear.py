@@ -80,18 +80,24 @@ def _applied(node: ForeignNode, g: GraphBuilder) -> Value:
     return y
 
 
+def _bias(node: ForeignNode, g: GraphBuilder, index: int) -> Value | None:
+    """The int32 bias that operand `index` is, in units of the product of the scales of operands 0 and 3, as floats."""
+    b = node.optional(index)
+    if b is None:
+        return None
+    if b.data is None or b.type.dtype is not DType.I32:
+        raise node.unsupported(f"{node.kind} with a bias that is no constant of int32")
+    scales = np.float32(node.constant(1).item()) * node.constant(4).reshape(-1)
+    quant = Quant(tuple(map(float, scales)), (0,) * len(scales), 0)
+    kind = DequantizeChannels if quant.is_per_channel else Dequantize
+    return g.add(kind(g.constant(b.data, quant, b.name), location=node.location), f"{b.name}/reals")
+
+
 @onnx("QLinearConv")
 def _import_qlinear_conv(node: ForeignNode, g: GraphBuilder) -> Value:
     """Operands are x, w and y's scale and zero point, each operand with its own, and perhaps an int32 bias."""
-    x, w, b = _reals(node, g, 0), _reals(node, g, 3, axis=0), node.optional(8)
-    bias = None
-    if b is not None:
-        scales = np.float32(node.constant(1).item()) * node.constant(4).reshape(-1)
-        if b.data is None or b.type.dtype is not DType.I32:
-            raise node.unsupported("QLinearConv with a bias that is no constant of int32")
-        quant = Quant(tuple(map(float, scales)), (0,) * len(scales), 0)
-        kind = DequantizeChannels if quant.is_per_channel else Dequantize
-        bias = g.add(kind(g.constant(b.data, quant, b.name), location=node.location), f"{b.name}/reals")
+    x, w = _reals(node, g, 0), _reals(node, g, 3, axis=0)
+    bias = _bias(node, g, 8)
     return _finish(node, g, _applied(_as_float(node, "Conv", x, w, bias), g), 6, node.input(0))
 
 
@@ -107,6 +113,18 @@ def _import_qlinear_matmul(node: ForeignNode, g: GraphBuilder) -> Value:
         raise node.unsupported("QLinearMatMul of vectors")
     y = g.add(MatMul(a, b, location=node.location), f"{node.name}/reals")
     return _finish(node, g, y, 6, node.input(0))
+
+
+@onnx(f"{_DOMAIN}:QGemm")
+def _import_qgemm(node: ForeignNode, g: GraphBuilder) -> Value:
+    """As Gemm with alpha 1; b may have a scale for each column. Without a scale the result is of floats."""
+    if node.number("alpha", 1.0) != 1.0:
+        raise node.unsupported(f"QGemm with alpha {node.number('alpha')}", help="alpha must be 1")
+    axis = 0 if node.integer("transB", 0) else 1
+    gemm = _as_float(node, "Gemm", _reals(node, g, 0), _reals(node, g, 3, axis=axis), _bias(node, g, 6))
+    if node.optional(7) is None:
+        return _applied(replace(gemm, output_names=node.output_names), g)
+    return _finish(node, g, _applied(gemm, g), 7, node.input(0))
 
 
 def _import_binary(node: ForeignNode, g: GraphBuilder, kind: type[Add | Mul]) -> Value:

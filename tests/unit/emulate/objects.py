@@ -11,6 +11,7 @@ from luciole.emulate.interface import BundleInterface, Slot
 #: Triple, CPU and features by the name of the core.
 TARGETS = {
     "cortex-m0plus": ("thumbv6m-none-eabi", "cortex-m0plus", ""),
+    "cortex-m23": ("thumbv8m.base-none-eabi", "cortex-m23", ""),
     "cortex-m3": ("thumbv7m-none-eabi", "cortex-m3", ""),
     "cortex-m4": ("thumbv7em-none-eabi", "cortex-m4", ""),
     "cortex-m7": ("thumbv7em-none-eabi", "cortex-m7", ""),

@@ -95,7 +95,7 @@ def test_floats_are_computed_with_and_without_a_floating_point_unit(core: str, a
     assert found[:8] == np.array([numbers[0] + numbers[1], numbers[0] * numbers[1]], np.float32).tobytes()
     quotient = max(min(int(numbers[0] / numbers[1]), (1 << 31) - 1), -(1 << 31))
     assert struct.unpack("<i", found[8:])[0] == quotient
-    soft = core in ("cortex-m0plus", "cortex-m3", "rv32imc")
+    soft = core in ("cortex-m0plus", "cortex-m23", "cortex-m3", "rv32imc")
     assert measured.helpers == machine.helpers
     assert len(machine.helpers) == (4 if soft else 0)
     for name in machine.helpers:

@@ -98,5 +98,6 @@ def test_what_the_recipe_refuses() -> None:
     assert "not even" in WINOGRAD.applies(case(8, (5, 5), (4, 3)).op)
     assert "workspace" in WINOGRAD.applies(case(8, (3, 3), (512, 2)).op)
     s = Samples(9)
-    large = Conv2d(s.i8(1, 3, 3, 4), s.i8_weights(2, 3, 3, 4), s.i32_bias(2, 1 << 29, 3 << 28), quant=s.quant(2e3))
+    w, bias = s.i8_weights(2, 3, 3, 64, axis=None), s.i32_bias(2, 1 << 29, (1 << 29) + (1 << 25))
+    large = Conv2d(s.i8(1, 3, 3, 64), w, bias, quant=s.quant(1163.0, -128))
     assert "four times" in WINOGRAD.applies(large)

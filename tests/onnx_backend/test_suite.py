@@ -17,7 +17,7 @@ from onnx_backend import suite
 PARTS = 8
 
 #: What PyTorch wrote for opset 6: so many tests pass at least.
-PYTORCH = {"pytorch-converted": 69, "pytorch-operator": 15}
+PYTORCH = {"pytorch-converted": 82, "pytorch-operator": 29}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,4 +1,4 @@
-"""Triangles and one-hot vectors: rules only, since each chooses between two tensors by a comparison or a constant."""
+"""Triangles, one-hot vectors, slopes of negative numbers: rules only, choices between two tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.ops.bits import Or
-from luciole.ops.comparison import Equal, Select
+from luciole.ops.comparison import Equal, Less, Select
+from luciole.ops.elementwise import Mul
 from luciole.ops.gather import check_positions, taken
 from luciole.ops.onnx_options import reshaped
 from luciole.ops.tflite_options import axis_of
@@ -33,6 +34,20 @@ def _import_trilu(node: ForeignNode, g: GraphBuilder) -> Value:
     kept = np.triu(every, diagonal) if node.integer("upper", 1) else np.tril(every, diagonal)
     mask, zero = g.constant(kept, name=f"{node.name}/kept"), g.constant(np.zeros((), x.type.dtype.numpy))
     return g.add(Select(mask, x, zero, location=node.location), node.name)
+
+
+@onnx("PRelu")
+def _import_parametric_relu(node: ForeignNode, g: GraphBuilder) -> Value:
+    """x where it is not negative, elsewhere x times a slope, which broadcasts to x."""
+    x, slope = node.input(0), node.input(1)
+    if node.integer("by_channel", 0) and slope.type.elements > 1:
+        slope = reshaped(node, g, slope, (slope.type.elements, *(1,) * max(0, x.type.rank - 2)))
+    zero = g.constant(np.zeros((), x.type.dtype.numpy))
+    is_negative = g.add(Less(x, zero, location=node.location), f"{node.name}/negative")
+    scaled = g.add(Mul(x, slope, location=node.location), f"{node.name}/scaled")
+    if scaled.type.shape != x.type.shape:
+        raise node.error(f"PRelu of {x.type} with slopes {slope.type}")
+    return g.add(Select(is_negative, scaled, x, location=node.location), node.name)
 
 
 @onnx("OneHot")

@@ -149,7 +149,7 @@ class _Build:
             self._add_branch(foreign, opset)
             return
         if node.kind not in onnx and is_standard_function(node.kind, opset):
-            inner, constants, written = expand_function(plain, node.inputs, opset)
+            inner, constants, written = expand_function(replace(foreign, inputs=plain.inputs), node.inputs, opset)
             self.arrays.update(constants)
             for part in inner:
                 self._add(part, written)

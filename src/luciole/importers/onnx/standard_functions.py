@@ -22,10 +22,24 @@ from luciole.ir.types import Array
 #: ONNX's number of each element type, by numpy's name.
 _ELEMENTS = {dtype.name: number for number, (_, dtype, _) in ELEMENT_TYPES.items() if dtype is not None}
 
+#: Operators whose function was written down late, and the opset since which they have meant the same. (Changelog.md.)
+_SAME_SINCE = {
+    "Celu": 12,
+    "Elu": 6,
+    "HardSigmoid": 6,
+    "HardSwish": 14,
+    "LogSoftmax": 6,
+    "Selu": 6,
+    "Shrink": 9,
+    "Softplus": 6,
+    "Softsign": 6,
+    "ThresholdedRelu": 10,
+}
+
 
 def is_standard_function(kind: str, opset: int) -> bool:
     """Whether ONNX defines an operator by a function, in some version of that opset or before it."""
-    return bool(_versions(_schema(kind, opset), opset))
+    return _version(kind, opset) is not None
 
 
 def expand_function(
@@ -35,8 +49,9 @@ def expand_function(
 
     `names` are those of the operands. Raises `CompileError` where the function has no body for these operands.
     """
-    schema = _schema(node.kind, opset)
-    version = max(_versions(schema, opset))
+    version = _version(node.kind, opset)
+    assert version is not None, "the kind has no function; see is_standard_function"
+    schema = _schema(node.kind, max(version, opset))
     function = _body(schema, version, node, _proto(node, names))
     if function is None:
         raise node.unsupported(f"{node.kind} of these operands is not supported", code="unsupported-operator")
@@ -56,12 +71,22 @@ def _schema(kind: str, opset: int) -> Any:
         return None
 
 
-def _versions(schema: Any, opset: int) -> list[int]:
-    """The opsets up to this one that the operator has a function for."""
+def _version(kind: str, opset: int) -> int | None:
+    """The opset whose function an operator stands for: the latest up to this one, or the first of the same meaning."""
+    schema = _schema(kind, opset)
     if schema is None:
-        return []
-    known = (*schema.function_opset_versions, *schema.context_dependent_function_opset_versions)
-    return [version for version in known if version <= opset]
+        return None
+    known = [v for v in _known_versions(schema) if v <= opset]
+    if known or opset < _SAME_SINCE.get(kind, opset + 1):
+        return max(known, default=None)
+    from onnx import defs
+
+    later = _schema(kind, defs.onnx_opset_version())
+    return min((v for v in _known_versions(later) if v > opset), default=None)
+
+
+def _known_versions(schema: Any) -> tuple[int, ...]:
+    return (*schema.function_opset_versions, *schema.context_dependent_function_opset_versions)
 
 
 def _body(schema: Any, version: int, node: ForeignNode, proto: Any) -> Any:

@@ -71,6 +71,19 @@ def _softmax(node: ForeignNode) -> ForeignNode:
     return replace(node, attributes={"axis": 1, **node.attributes, "is_flattened": 1})
 
 
+def _log_softmax(node: ForeignNode) -> ForeignNode:
+    """Before opset 13, all axes from `axis` on count as one: the same for the last one."""
+    rank = node.input(0).type.rank
+    if node.integer("axis", 1) not in (rank - 1, -1):
+        raise node.unsupported(f"LogSoftmax of several axes of {node.input(0).type} is not supported")
+    return replace(node, attributes={**node.attributes, "axis": -1})
+
+
+def _channel_slopes(node: ForeignNode) -> ForeignNode:
+    """Before opset 7, slopes are of the channels, which are the second axis."""
+    return replace(node, attributes={**node.attributes, "by_channel": 1})
+
+
 def _inference(node: ForeignNode) -> ForeignNode:
     """Before opset 7, an attribute tells inference from training."""
     if not node.integer("is_test", 0):
@@ -113,6 +126,8 @@ _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
     ("Clip", 11, _clip),
     ("Dropout", 7, _inference),
     ("Dropout", 12, _dropout),
+    ("LogSoftmax", 13, _log_softmax),
+    ("PRelu", 7, _channel_slopes),
     ("Pad", 11, _pad),
     ("Resize", 11, _resize),
     ("ReduceSum", 13, _axes),

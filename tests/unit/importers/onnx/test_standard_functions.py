@@ -69,3 +69,23 @@ def test_a_branch_that_reads_what_nothing_made_is_refused() -> None:
     with pytest.raises(CompileError, match='"nothing" is read, but nothing made it') as error:
         imported(net, (2, 3), y)
     assert error.value.exit_code == 1
+
+
+@pytest.mark.parametrize("opset", [9, 11, 15])
+@pytest.mark.parametrize("kind", ["Elu", "HardSigmoid", "LogSoftmax", "Selu", "Shrink", "Softplus", "Softsign"])
+def test_functions_that_were_written_down_late(kind: str, opset: int) -> None:
+    net = Net(opset=opset)
+    check(net, (2, 5), net.add(kind, "x", **({"axis": 1} if kind == "LogSoftmax" else {})))
+
+
+def test_a_log_softmax_of_several_axes_is_refused() -> None:
+    net = Net(opset=11)
+    with pytest.raises(CompileError, match="LogSoftmax of several axes") as error:
+        imported(net, (2, 3, 4), net.add("LogSoftmax", "x", axis=1))
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 1, 1), (2, 3, 4, 5)])
+def test_slopes_of_negative_numbers(shape: tuple[int, ...]) -> None:
+    net = Net(opset=9)
+    check(net, (2, 3, 4, 5), net.add("PRelu", "x", net.weights(*shape)))

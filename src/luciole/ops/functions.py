@@ -20,7 +20,8 @@ from luciole.kernel import elementary, trigonometry
 from luciole.kernel.core import Expr, Intrinsic, Unary, select
 from luciole.kernel.evaluate import apply_intrinsic, unary_value
 from luciole.ops import common
-from luciole.ops.comparison import Less, Select
+from luciole.ops.comparison import Less, Maximum, Select
+from luciole.ops.elementwise import Add
 
 #: Samples of every float function: special values, and the ends of common domains.
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -2.5, 1e-45, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e6, -88.0)
@@ -296,3 +297,13 @@ def _import_sign(node: ForeignNode, g: GraphBuilder) -> Value:
         return result
     minus = g.constant(np.array(-1, x.type.dtype.numpy))
     return g.add(Select(g.add(Less(x, zero, location=node.location)), minus, result, location=node.location), node.name)
+
+
+@onnx("Softplus")
+def _import_softplus(node: ForeignNode, g: GraphBuilder) -> Value:
+    """log(1 + e**x) as max(x, 0) + log1p(e**-|x|), which does not overflow."""
+    x = node.input(0)
+    negative = g.add(Neg(g.add(Abs(x, location=node.location)), location=node.location))
+    rest = g.add(Log1p(g.add(Exp(negative, location=node.location)), location=node.location))
+    positive = g.add(Maximum(x, g.constant(np.array(0, np.float32)), location=node.location))
+    return g.add(Add(positive, rest, location=node.location), node.name)

@@ -81,7 +81,9 @@ def choose_row_kernel(
     def is_aligned(recipe: KernelRecipe) -> bool:
         return all(row_bytes[name] % alignment == 0 for name, alignment in recipe.alignments(window).items())
 
-    recipes = [r for r in candidate_recipes(window, target) if is_aligned(r)] if use_recipes else []
+    # What is prepared at compile time need not be prepared again for every row.
+    found = candidate_recipes(window, target, may_trade_memory=True) if use_recipes else []
+    recipes = [recipe for recipe in found if is_aligned(recipe)]
     if not recipes:
         return GENERIC
     # Kernels that are much slower save little: rows are narrow, and so are workspaces.

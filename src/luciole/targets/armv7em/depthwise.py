@@ -6,7 +6,8 @@ two neighbors under the window. Then each channel sweeps its plane with doubled 
 which it pairs in the workspace first. An output on an even column begins with the low half of a word of x, one on an
 odd column with the high half of one.
 
-Weights stay int8 in flash, [channel][outer tap][inner tap], and are paired at run time.
+Weights stay int8 in flash, [channel][outer tap][inner tap], and are paired at run time; or, where memory may be traded,
+they stand there as pairs, [channel][outer tap][word], which counts where a kernel computes few rows at a time.
 
 Measured on Cortex-M4, executed instructions per multiplication: 2.1 to 2.3 for 3x3 with stride 1.
 """
@@ -57,6 +58,11 @@ class DepthwisePlanes(KernelRecipe):
     """Depthwise convolution, one output channel for each input channel, channels a multiple of four, no dilation."""
 
     name = "planes"
+    #: Whether weights are paired at compile time.
+    is_paired = False
+
+    def _plan(self, op: DepthwiseConv2d) -> Plan:
+        return planned(op, self.is_paired)
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, DepthwiseConv2d)
@@ -70,21 +76,22 @@ class DepthwisePlanes(KernelRecipe):
             return "weights or bias are not constant"
         if problem := hilo.requantization_problem(op.sums()):
             return problem
-        if plan_of(op) is None:
+        if plan_of(op, self.is_paired) is None:
             return f"the window is too large, or a strip of lines under it exceeds {WORKSPACE_LIMIT} bytes"
         return ""
 
     def constants(self, op: Operator) -> dict[str, Array]:
         assert isinstance(op, DepthwiseConv2d)
-        sums, (rows, columns) = op.sums(), op.window.kernel
-        weights = sums.weights.reshape(-1, rows, columns)
-        if planned(op).is_transposed:
+        plan, (rows, columns) = self._plan(op), op.window.kernel
+        weights = op.sums().weights.reshape(-1, rows, columns)
+        if plan.is_transposed:
             weights = weights.transpose(0, 2, 1)
-        return {"weights": np.ascontiguousarray(weights.astype(np.int8)), "channels": _parameters(op).words()}
+        packed = _paired(weights, plan.keys) if plan.is_paired else np.ascontiguousarray(weights.astype(np.int8))
+        return {"weights": packed, "channels": _parameters(op).words()}
 
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, DepthwiseConv2d)
-        return planned(op).workspace_bytes
+        return self._plan(op).workspace_bytes
 
     def alignments(self, op: Operator) -> dict[str, int]:
         return {"x": 4}
@@ -92,7 +99,7 @@ class DepthwisePlanes(KernelRecipe):
     def overlap_bytes(self, op: Operator) -> dict[str, int]:
         """A strip of rows is read until all of its channels are written; strips of columns go through all rows."""
         assert isinstance(op, DepthwiseConv2d)
-        plan = planned(op)
+        plan = self._plan(op)
         if plan.is_transposed or op.x.type.shape[0] != 1:
             return {}
         firsts = range(0, plan.outer.outputs, plan.strip)
@@ -107,19 +114,19 @@ class DepthwisePlanes(KernelRecipe):
     def in_place(self, op: Operator) -> tuple[str, ...]:
         """With one strip, a channel is wholly read before it is written, and it is written over itself."""
         assert isinstance(op, DepthwiseConv2d)
-        return ("x",) if planned(op).strips == 1 and op.x.type.shape[0] == 1 else ()
+        return ("x",) if self._plan(op).strips == 1 and op.x.type.shape[0] == 1 else ()
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, DepthwiseConv2d)
-        plan = planned(op)
+        plan = self._plan(op)
         instructions = op.x.type.shape[0] * instructions_of(plan)
         constants = sum(data.nbytes for data in self.constants(op).values())
         return Cost(instructions, int(1.3 * instructions), code_bytes_of(plan), constants, plan.workspace_bytes)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)
-        plan = planned(op)
+        plan = self._plan(op)
         _clear_workspace(k, plan, v)
         batch = op.x.type.shape[0]
         if batch == 1 and plan.strips == 1:
@@ -129,6 +136,23 @@ class DepthwisePlanes(KernelRecipe):
             x_bytes = op.x.type.elements // batch
             y_bytes = op.result_types()[0].elements // batch
             _strip(k, op, plan, v, n * x_bytes, n * y_bytes, first)
+
+
+@kernel("depthwise_conv2d", DType.I8, needs={"dsp"})
+class DepthwisePairedPlanes(DepthwisePlanes):
+    """The same with weights that take two and a half times the flash for a window of 3x3."""
+
+    name = "paired_planes"
+    trades_memory = True
+    is_paired = True
+
+
+def _paired(weights: Array, keys: tuple[int, ...]) -> Array:
+    """Words [channel][outer tap][key] of two neighboring doubled taps, of which the second may be missing."""
+    doubled = np.pad(2 * weights.astype(np.int64), ((0, 0), (0, 0), (0, 1)))
+    first = np.array(keys)
+    words = (doubled[..., first] & 0xFFFF) | ((doubled[..., first + 1] & 0xFFFF) << 16)
+    return np.ascontiguousarray(words.astype(np.uint32).view(np.int32))
 
 
 def _parameters(op: DepthwiseConv2d) -> ChannelParameters:
@@ -173,7 +197,9 @@ def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, x: Operand
             _channel(k, op, plan, v, plane, target, count, weights, parameters, shared)
             plane.set(kept(plane + plan.plane_bytes))
             target.set(kept(target + 1))
-            weights.set(kept(weights + plan.outer.taps * plan.inner.taps))
+            weights.set(
+                kept(weights + (4 * plan.weight_words if plan.is_paired else plan.outer.taps * plan.inner.taps))
+            )
             parameters += layout.bytes_each
         source.set(kept(source + GROUP))
 
@@ -256,7 +282,9 @@ def _channel(
     parameters = _parameters(op)
     bias = k.define("bias", parameters.read_bias(k, source) << 1)
     scaling = parameters.read_scaling(k, shared, source)
-    _pair_weights(k, plan, v, weights)
+    if not plan.is_paired:
+        _pair_weights(k, plan, v, weights)
+        weights = v.workspace.address()
     line, out = k.define("line", plane), k.define("out_line", target)
     out_end = k.define("out_line_end", out + count * plan.outer.y_bytes)
     whole, remainder = blocks_of(plan)
@@ -266,16 +294,16 @@ def _channel(
         if whole > 1:
             inputs_end = k.define("inputs_end", inputs + whole * block_bytes)
             with k.repeat_while(lambda: inputs.ne(inputs_end)):
-                _block(k, op, plan, v, inputs, place, BLOCK, bias, scaling)
+                _block(k, op, plan, weights, inputs, place, BLOCK, bias, scaling)
                 inputs.set(kept(inputs + block_bytes))
                 place.set(kept(place + block_step))
         elif whole:
-            _block(k, op, plan, v, inputs, place, BLOCK, bias, scaling)
+            _block(k, op, plan, weights, inputs, place, BLOCK, bias, scaling)
             if remainder:
                 inputs += block_bytes
                 place += block_step
         if remainder:
-            _block(k, op, plan, v, inputs, place, remainder, bias, scaling)
+            _block(k, op, plan, weights, inputs, place, remainder, bias, scaling)
         line.set(kept(line + plan.outer.stride * plan.line_bytes))
         out.set(kept(out + plan.outer.y_bytes))
 
@@ -308,7 +336,7 @@ def _block(
     k: LoopBuilder,
     op: DepthwiseConv2d,
     plan: Plan,
-    v: Views,
+    weights: Expr,
     inputs: Expr,
     place: Expr,
     outputs: int,
@@ -318,14 +346,14 @@ def _block(
     """A few outputs side by side; `inputs` is at the first column under the first one's window."""
     sums = [k.define(f"sum{i}", bias) for i in range(outputs)]
     products = [(i, p) for i in range(outputs) for p in products_at(plan, i * plan.inner.stride)]
-    weights, row_bytes = v.workspace.address(), 4 * len(plan.keys)
+    row_bytes = 4 * len(plan.keys)
     if plan.is_unrolled:
         pointer = k.define("paired", weights)
         for row in range(plan.outer.taps):
             _add_row(k, plan, products, sums, (pointer, row * row_bytes), (inputs, row * plan.line_bytes))
     else:
         line, weight_row = k.define("row", inputs), k.define("weight_row", weights)
-        weight_end = k.define("weight_end", v.workspace.address(plan.planes_offset))
+        weight_end = k.define("weight_end", weights + 4 * plan.weight_words)
         with k.repeat_while(lambda: weight_row.ne(weight_end)):
             _add_row(k, plan, products, sums, (weight_row, 0), (line, 0))
             line.set(kept(line + plan.line_bytes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luciole.ops.depthwise import DepthwiseConv2d
 
@@ -35,13 +35,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the loops run: whether lines lie along the height, and how many outer outputs a strip has."""
+    """How the loops run: whether lines lie along the height, how many outer outputs a strip has, and whether weights
+    are paired in flash already.
+    """
 
     channels: int
     is_transposed: bool
     outer: Axis
     inner: Axis
     strip: int
+    is_paired: bool = False
 
     @property
     def line_halves(self) -> int:
@@ -85,8 +88,8 @@ class Plan:
 
     @property
     def planes_offset(self) -> int:
-        """Where planes begin in the workspace, behind the words of weights."""
-        return 4 * self.weight_words
+        """Where planes begin in the workspace, behind the words of weights that are paired at run time."""
+        return 0 if self.is_paired else 4 * self.weight_words
 
     @property
     def workspace_bytes(self) -> int:
@@ -107,20 +110,20 @@ class Product:
     halves: str
 
 
-def planned(op: DepthwiseConv2d) -> Plan:
+def planned(op: DepthwiseConv2d, is_paired: bool) -> Plan:
     """The plan of an operator that the recipe applies to."""
-    plan = plan_of(op)
+    plan = plan_of(op, is_paired)
     assert plan is not None
     return plan
 
 
-def plan_of(op: DepthwiseConv2d) -> Plan | None:
+def plan_of(op: DepthwiseConv2d, is_paired: bool) -> Plan | None:
     """The cheaper of lines along the width and along the height, or `None` where neither fits."""
-    plans = [plan for is_transposed in (False, True) if (plan := _oriented_plan(op, is_transposed)) is not None]
+    plans = [plan for is_high in (False, True) if (plan := _oriented_plan(op, is_high, is_paired)) is not None]
     return min(plans, key=instructions_of, default=None)
 
 
-def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool) -> Plan | None:
+def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool, is_paired: bool) -> Plan | None:
     """Strips of equal size that fit the workspace."""
     _, _, width, channels = op.x.type.shape
     _, _, out_width, _ = op.result_types()[0].shape
@@ -139,13 +142,13 @@ def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool) -> Plan | None:
     inner, outer = axes if is_transposed else reversed(axes)
     if inner.taps > MAXIMUM_INNER_TAPS:
         return None
-    one = Plan(channels, is_transposed, outer, inner, 1)
+    one = Plan(channels, is_transposed, outer, inner, 1, is_paired)
     left = WORKSPACE_LIMIT - one.workspace_bytes
     if left < 0:
         return None
     most = min(1 + left // (GROUP * one.line_bytes * outer.stride), outer.outputs)
     strips = -(-outer.outputs // most)
-    return Plan(channels, is_transposed, outer, inner, -(-outer.outputs // strips))
+    return replace(one, strip=-(-outer.outputs // strips))
 
 
 def products_at(plan: Plan, column: int) -> list[Product]:
@@ -187,7 +190,7 @@ def instructions_of(plan: Plan) -> int:
     looped = 3 if whole > 1 else 0
     row = whole * (_block_instructions(plan, BLOCK) + looped) + (8 if whole else 4)
     row += _block_instructions(plan, remainder) if remainder else 0
-    channel = 3 * plan.outer.taps * plan.inner.taps + 22
+    channel = (0 if plan.is_paired else 3 * plan.outer.taps * plan.inner.taps) + 22
     groups = plan.channels // GROUP
     sums = groups * GROUP * (plan.strips * channel + plan.outer.outputs * row)
     return groups * lines * line + sums + plan.workspace_bytes // 16 * 7

@@ -12,12 +12,12 @@ import pytest
 from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.targets.armv7em.depthwise import DepthwisePlanes
+from luciole.targets.armv7em.depthwise import DepthwisePairedPlanes, DepthwisePlanes
 from luciole.targets.armv7em.depthwise_plan import WORKSPACE_LIMIT
 from luciole.targets.base import candidate_recipes
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted, measure_emulated
 
-RECIPE = DepthwisePlanes()
+RECIPE, PAIRED = DepthwisePlanes(), DepthwisePairedPlanes()
 
 
 def case(
@@ -73,6 +73,29 @@ def test_random_windows_on_an_emulated_core() -> None:
 
 def test_random_windows_as_c(tmp_path: Path) -> None:
     check_as_c(random_cases(3, 40, 14), tmp_path)
+
+
+def paired(cases: list[RecipeCase]) -> list[RecipeCase]:
+    """The same with weights that are paired in flash."""
+    return [replace(case, recipe=PAIRED) for case in cases]
+
+
+def test_weights_paired_in_flash(tmp_path: Path) -> None:
+    check_interpreted(paired(random_cases(4, 6, 7)))
+    check_as_c(paired(random_cases(5, 15, 12)), tmp_path)
+    cases = random_cases(6, 30, 14)
+    at_run_time, in_flash = measure_emulated(cases), measure_emulated(paired(cases))
+    assert all(fast < slow for fast, slow in zip(in_flash, at_run_time, strict=True))
+
+
+def test_pairing_counts_where_there_are_few_rows() -> None:
+    """A row of kws: a window of three rows and no padding above and below."""
+    layer = case(21, (3, 5), 64, (3, 3), pads=(0, 1, 0, 1), activation="relu")
+    (slow,), (fast,) = measure_emulated([layer]), measure_emulated(paired([layer]))
+    assert fast < 0.85 * slow
+    assert fast == pytest.approx(PAIRED.cost(layer.op, find_target("cortex-m4")).instructions, rel=0.1)
+    window = candidate_recipes(layer.op, find_target("cortex-m4"), may_trade_memory=True)
+    assert window[0].name == "paired_planes"
 
 
 def test_strips_of_lines_cover_images_larger_than_the_workspace() -> None:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 
 from luciole.graph.core import Operator, Value
-from luciole.kernel.core import Expr, Kernel, Load, Parameter
+from luciole.kernel.core import Address, Expr, Kernel, Load, Parameter
 from luciole.kernel.walk import map_body_expressions
 from luciole.targets.base import BoundKernel
 
@@ -35,7 +35,13 @@ def merge_parameters(kernel: Kernel, source: str, result: str) -> Kernel:
     """
 
     def redirect(expr: Expr) -> Expr | None:
-        return Load(result, expr.indices, expr.dtype) if isinstance(expr, Load) and expr.buffer == source else None
+        match expr:
+            case Load() if expr.buffer == source:
+                return Load(result, expr.indices, expr.dtype)
+            case Address() if expr.buffer == source:
+                return Address(result, expr.offset)
+            case _:
+                return None
 
     parameters = tuple(
         Parameter("inout", p.name, p.dtype, p.shape, max(p.alignment, kernel.parameter(source).alignment))

@@ -21,6 +21,7 @@ from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, minimum
 from luciole.kernel.intrinsics import average_of_bytes, average_rounded
 from luciole.ops import common
+from luciole.ops.pixel_sums import AddPixelSums
 from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
 from luciole.ops.reduce import Mean
 from luciole.targets.armv7em.intrinsics import high_half, low_half, max_bytes, sxtab16, sxtab16_odd
@@ -187,6 +188,53 @@ class MeanHalves(_Pool):
                 for j, total in enumerate(s for lane in lanes for s in lane.sums()):
                     centered = k.define("total", total - count * zero)
                     k.write(out, j, requantizer.emit_constant(centered).cast(DType.I8))
+
+
+@kernel("add_pixel_sums", DType.I32, needs={"dsp"})
+class AddPixelSumsHalves(_Pool):
+    """Sums over up to 256 pixels at a time, channels a multiple of four, added to those of the pixels before."""
+
+    name = "halves"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, AddPixelSums)
+        _, height, width, channels = op.x.type.shape
+        return "channels are not a multiple of 4" if channels % GROUP else _problem(channels, height * width)
+
+    def shapes(self, op: Operator) -> dict[str, Shape]:
+        return op.kernel_shapes()
+
+    def alignments(self, op: Operator) -> dict[str, int]:
+        return {"x": GROUP}
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops below."""
+        assert isinstance(op, AddPixelSums)
+        batch, height, width, channels = op.x.type.shape
+        words = _words(channels)
+        pixels, unroll = height * width, _unrolled(height * width)
+        group = pixels * (2 * words + 1 + (0 if unroll == pixels else 4 / unroll)) + 9 * words + 5
+        instructions = int(batch * channels // (GROUP * words) * group) + 16
+        return Cost(instructions, int(1.5 * instructions), 120 + 60 * words, 0, 0)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, AddPixelSums)
+        batch, height, width, channels = op.x.type.shape
+        step = GROUP * _words(channels)
+        source, total, out = (
+            k.define(n, view.address()) for n, view in (("source", v.x), ("total", v.total), ("out", v.y))
+        )
+        with k.loop("n", batch):
+            source_end = k.define("source_end", source + channels)
+            with k.repeat_while(lambda: source.ne(source_end)):
+                lanes = _zeros(k, _words(channels))
+                _add_run(k, lanes, source, height * width, channels, GROUP)
+                for i, added in enumerate(s for lane in lanes for s in lane.sums()):
+                    k.write(out, 4 * i, k.read(total, 4 * i, DType.I32) + added)
+                source += step
+                total += 4 * step
+                out += 4 * step
+            source += (height * width - 1) * channels
 
 
 @contextmanager

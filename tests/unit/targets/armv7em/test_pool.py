@@ -10,9 +10,10 @@ import pytest
 
 from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
+from luciole.ops.pixel_sums import AddPixelSums
 from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.ops.reduce import Mean
-from luciole.targets.armv7em.pool import AveragePoolHalves, MaxPoolBytes, MeanHalves
+from luciole.targets.armv7em.pool import AddPixelSumsHalves, AveragePoolHalves, MaxPoolBytes, MeanHalves
 from luciole.targets.base import KernelRecipe
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted, measure_emulated
 
@@ -45,6 +46,13 @@ def mean(
     """A mean of random data."""
     s = Samples(seed)
     return RecipeCase(Mean(s.i8(*shape, zero=seed % 100), axes, quant=s.quant(*result)), s, MEAN)
+
+
+def pixel_sums(seed: int, size: tuple[int, int], channels: int, batch: int = 1) -> RecipeCase:
+    """Sums that are added to others."""
+    s = Samples(seed)
+    total, x = s.i32(batch, 1, 1, channels), s.i8(batch, *size, channels, zero=-128)
+    return RecipeCase(AddPixelSums(total, x), s, AddPixelSumsHalves())
 
 
 def random_cases(seed: int, count: int) -> list[RecipeCase]:
@@ -126,6 +134,16 @@ def test_what_the_recipes_refuse() -> None:
     assert "neighbors" in MEAN.applies(mean(11, (2, 3, 4, 8), (3,)).op)
     assert "neighbors" in MEAN.applies(mean(12, (2, 3, 4, 8), (0, 2)).op)
     assert "exceed" in MEAN.applies(mean(13, (1, 20, 20, 8), (1, 2)).op)
+
+
+def test_sums_of_pixels(tmp_path: Path) -> None:
+    cases = [pixel_sums(1, (1, 5), 64), pixel_sums(2, (16, 16), 4), pixel_sums(3, (2, 3), 12, batch=2)]
+    check_interpreted(cases)
+    check_as_c(cases, tmp_path)
+    for case, executed in zip(cases, measure_emulated(cases), strict=True):
+        assert executed == pytest.approx(case.recipe.cost(case.op, M4).instructions, rel=0.2)
+    assert "multiple of 4" in cases[0].recipe.applies(pixel_sums(4, (2, 2), 6).op)
+    assert "272 elements" in cases[0].recipe.applies(pixel_sums(5, (16, 17), 4).op)
 
 
 @pytest.mark.slow

@@ -46,9 +46,9 @@ def test_a_channel_without_weights_keeps_its_result_and_the_short_arithmetic(bia
 
 
 def test_a_sum_that_may_exceed_30_bits_takes_the_exact_long_arithmetic() -> None:
-    s = Samples()
-    x, w = s.i8(1, 2), s.constant(np.ones((1, 2), np.int8), Quant.per_tensor(0.01))
-    op = FullyConnected(x, w, s.constant(np.array([1 << 30], np.int32)), quant=s.quant(0.05))
+    s, count = Samples(), 40_000
+    x, w = s.i8(1, count), s.constant(np.full((1, count), 127, np.int8), Quant.per_tensor(0.01))
+    op = FullyConnected(x, w, s.constant(np.zeros(1, np.int32)), quant=s.quant(5000.0))
     assert not op.sums().kernel_requantizer.is_short
 
 

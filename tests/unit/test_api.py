@@ -130,7 +130,7 @@ def test_what_was_not_measured_says_so(session: luciole.Session) -> None:
         ({"target": None}, "--target must be text, not None"),
         ({"target": "z80"}, 'there is no target "z80"'),
         ({"max_ram": "0.1K"}, '"0.1K" is no size'),
-        ({"max_ram": 10, "use_recipes": False}, "the arena needs 288 B, --max-ram allows 10 B"),
+        ({"max_ram": 10, "use_recipes": False}, "the arena needs 192 B, --max-ram allows 10 B"),
     ],
 )
 def test_wrong_options(model: Path, options: dict[str, Any], message: str) -> None:

@@ -158,7 +158,7 @@ _SATURATE_BYTE = """\
 LUCIOLE_INLINE int32_t luciole_saturate_8(int32_t value)
 {
 #if defined(__GNUC__) && defined(__ARM_FEATURE_SAT) && !defined(LUCIOLE_PORTABLE)
-    return __builtin_arm_ssat(value, 8);
+    return (int32_t)__builtin_arm_ssat(value, 8);
 #else
     return value < -128 ? -128 : value > 127 ? 127 : value;
 #endif

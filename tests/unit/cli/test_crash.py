@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-import luciole.driver
-
 Run = Callable[..., Any]
 
 
 def test_a_bug_in_a_stage(luciole: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("luciole.driver.plan_memory", lambda program: {}["no such place"])
+        broken.setattr("luciole.lower.fit.plan_memory", lambda program: {}["no such place"])
         broken.setattr("sys.argv", ["luciole", "compile", str(model)])
         done = luciole("compile", model, "-o", "out")
     assert done.code == 70 and done.out == ""
@@ -40,7 +38,7 @@ def test_a_bug_in_a_stage(luciole: Run, model: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_same_bug_gives_the_same_folder(luciole: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luciole.driver.plan_memory", lambda program: 1 // 0)
+    monkeypatch.setattr("luciole.lower.fit.plan_memory", lambda program: 1 // 0)
     errors = [luciole("check", model).err for _ in range(2)]
     assert errors[0] == errors[1] and len(list(Path().iterdir())) == 1
 
@@ -56,7 +54,7 @@ def test_a_bug_outside_of_the_stages(luciole: Run, model: Path, monkeypatch: pyt
 def test_a_folder_that_cannot_be_written_is_made_elsewhere(
     luciole: Run, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(luciole_driver(), "plan_memory", lambda program: 1 // 0)
+    monkeypatch.setattr("luciole.lower.fit.plan_memory", lambda program: 1 // 0)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere").mkdir()
     make = Path.mkdir
@@ -71,8 +69,3 @@ def test_a_folder_that_cannot_be_written_is_made_elsewhere(
     assert done.code == 70 and f"reproducer: {tmp_path}/elsewhere/luciole-crash-" in done.err
     monkeypatch.setattr("tempfile.gettempdir", lambda: "nowhere")
     assert "reproducer: none, luciole-crash-" in luciole("check", model).err
-
-
-def luciole_driver() -> Any:
-    """The module, whose name the fixture hides."""
-    return luciole.driver

@@ -75,6 +75,8 @@ def test_output_is_plain_in_a_pipe_and_with_any_encoding(model: Path) -> None:
 def test_an_interrupt_says_so(model: Path, tmp_path: Path) -> None:
     code = (
         "import signal, luciole.driver\n"
+        # Who starts the tests in the background may have this signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "luciole.driver.load_model = lambda path, dims: signal.raise_signal(signal.SIGINT)\n"
         "from luciole.cli.main import main\n"
         f"main(['compile', {str(model)!r}])\n"

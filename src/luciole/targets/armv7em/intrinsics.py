@@ -193,7 +193,7 @@ def smmlar(k: IntrinsicBuilder, a: Expr, b: Expr, accumulator: Expr) -> Expr:
     return ((a.cast(I64) * b.cast(I64) + addend) >> 32).cast(I32)
 
 
-@define_intrinsic("saturate_byte", I32, feature=DSP_GNU, c="__builtin_arm_ssat({value}, 8)", value=I32)
+@define_intrinsic("saturate_byte", I32, feature=DSP_GNU, c="(int32_t)__builtin_arm_ssat({value}, 8)", value=I32)
 def saturate_byte(k: IntrinsicBuilder, value: Expr) -> Expr:
     """value moved into -128..127 (SSAT). As a built-in function, since the macro `__ssat` of gcc 12 warns of itself."""
     return clamp(value, -128, 127)

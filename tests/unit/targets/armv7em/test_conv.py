@@ -143,7 +143,7 @@ def test_what_the_recipes_refuse() -> None:
     assert "not 1x1" in POINTWISE.applies(op)
     wide = case(7, (5, 40), (64, 4), (3, 3), pads=(1, 1, 1, 1), dilations=(1, 16))
     assert "dilated" in WINDOW.applies(wide.op)
-    assert "rounding" in WINDOW.applies(replace(op, rounding="onnx"))
+    assert "rounding" in WINDOW.applies(replace(op, rounding="tflite-single"))
     assert "multiple of 4" in POINTWISE.applies(case(8, (5, 5), (6, 4)).op)
     assert "shift" in WINDOW.applies(case(9, (5, 5), (4, 4), result=(1e-6, 0)).op)
     s = Samples(10)

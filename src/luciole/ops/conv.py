@@ -21,7 +21,8 @@ from luciole.ops import common
 from luciole.ops.common import Requantizer, Window
 from luciole.ops.concat import Concat
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.onnx_options import OnnxConvolution, grouped, onnx_convolution, reshaped
+from luciole.ops.onnx_options import OnnxConvolution, grouped, onnx_convolution
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
 from luciole.ops.volume import depth_taps
 from luciole.ops.weighted import WeightedSum, once

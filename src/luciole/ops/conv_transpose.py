@@ -20,8 +20,9 @@ from luciole.ir.quant import Quant
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array
 from luciole.ops.concat import Concat
 from luciole.ops.conv import Conv2d
-from luciole.ops.onnx_options import channel_slice, channels_first, channels_last, reshaped
+from luciole.ops.onnx_options import channel_slice, channels_first, channels_last
 from luciole.ops.pad import Pad
+from luciole.ops.reshape import reshaped
 from luciole.ops.slice import Slice
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank
 from luciole.ops.transpose import Transpose

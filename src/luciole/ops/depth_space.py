@@ -6,7 +6,8 @@ from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.ir.types import Shape
-from luciole.ops.onnx_options import permuted, reshaped
+from luciole.ops.onnx_options import permuted
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import input_of_rank
 
 

@@ -15,7 +15,8 @@ from luciole.graph.foreign import ForeignNode, onnx
 from luciole.ir.types import DType, Shape
 from luciole.ops.gather import taken
 from luciole.ops.matmul import FullyConnected, MatMul
-from luciole.ops.onnx_options import permuted, reshaped
+from luciole.ops.onnx_options import permuted
+from luciole.ops.reshape import reshaped
 from luciole.ops.tile import broadcast_to
 
 

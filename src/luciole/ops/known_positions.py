@@ -10,8 +10,8 @@ from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.ops.gather import check_positions, taken
-from luciole.ops.onnx_options import reshaped
 from luciole.ops.resample import Resample
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import axis_of
 
 #: Sizes of windows are free numbers of the file.

@@ -11,7 +11,7 @@ from luciole.ops.bits import Or
 from luciole.ops.comparison import Equal, Less, Select
 from luciole.ops.elementwise import Mul
 from luciole.ops.gather import check_positions, taken
-from luciole.ops.onnx_options import reshaped
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import axis_of
 
 #: Bound on the length of a one-hot vector, a free number of the file.

@@ -18,8 +18,8 @@ from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
 from luciole.ops.common import Requantizer
 from luciole.ops.elementwise import Add, Mul
-from luciole.ops.onnx_options import is_weights, permuted, reshaped
-from luciole.ops.reshape import Reshape
+from luciole.ops.onnx_options import is_weights, permuted
+from luciole.ops.reshape import Reshape, reshaped
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank
 from luciole.ops.weighted import WeightedSum, once
 

@@ -12,10 +12,10 @@ from luciole.ops.activation import Clamp
 from luciole.ops.comparison import Less, Select
 from luciole.ops.elementwise import Add, Div, Mul, Sub
 from luciole.ops.functions import Abs, Exp, Log, Sqrt
-from luciole.ops.onnx_options import reshaped
 from luciole.ops.pad import Pad
 from luciole.ops.powers import Power
 from luciole.ops.reduce import Mean, ReduceMaximum, ReduceSum, onnx_axes, onnx_reduced
+from luciole.ops.reshape import reshaped
 from luciole.ops.slice import Slice
 from luciole.ops.tflite_options import axis_of
 

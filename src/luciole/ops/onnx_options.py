@@ -16,11 +16,11 @@ from luciole.errors import Location
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode
-from luciole.ir.types import Shape
 from luciole.ops.common import Window
+from luciole.ops.pad import Pad
 from luciole.ops.quantization import Dequantize
 from luciole.ops.quantization_by_channel import DequantizeChannels
-from luciole.ops.reshape import Reshape
+from luciole.ops.reshape import Reshape, reshaped
 from luciole.ops.slice import Slice
 from luciole.ops.transpose import Transpose
 
@@ -45,13 +45,6 @@ def permuted(node: ForeignNode, g: GraphBuilder, x: Value, permutation: tuple[in
     if x.data is not None:
         return g.constant(np.ascontiguousarray(x.data.transpose(permutation)), x.type.quant, x.name)
     return g.add(Transpose(x, permutation, location=node.location), name)
-
-
-def reshaped(node: ForeignNode, g: GraphBuilder, x: Value, shape: Shape) -> Value:
-    """x under another shape; a constant at once."""
-    if x.data is not None:
-        return g.constant(x.data.reshape(shape), x.type.quant, x.name)
-    return g.add(Reshape(x, shape, location=node.location))
 
 
 def channels_last(node: ForeignNode, g: GraphBuilder, x: Value) -> Value:
@@ -202,8 +195,6 @@ class OnnxConvolution:
 
     def bordered(self, g: GraphBuilder) -> tuple[Value, Geometry]:
         """x and the geometry of a two-dimensional window; as a border of x where padding is more than a window."""
-        from luciole.ops.pad import Pad
-
         window = window_of(*self.axes[-2:])
         x, pads = self.x, window.pads
         if pads[0] >= window.extent[0] or pads[1] >= window.extent[1]:

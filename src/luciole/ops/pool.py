@@ -22,9 +22,10 @@ from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
 from luciole.kernel.intrinsics import average_of_bytes, average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
-from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, reshaped, window_of
+from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, window_of
 from luciole.ops.onnx_quantization import as_int8, as_stored
 from luciole.ops.pad import Pad
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
 #: Windows of up to so many taps are written out.

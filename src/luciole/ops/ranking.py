@@ -16,7 +16,7 @@ from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Constant, Expr, binary, select
 from luciole.ops import common
-from luciole.ops.onnx_options import reshaped
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import axis_of
 
 

@@ -16,8 +16,9 @@ from luciole.ops.concat import Concat
 from luciole.ops.elementwise import Add
 from luciole.ops.gates import GATES
 from luciole.ops.gather import taken
-from luciole.ops.onnx_options import permuted, reshaped
+from luciole.ops.onnx_options import permuted
 from luciole.ops.recurrent import Gru, Lstm, Recurrent, Rnn
+from luciole.ops.reshape import reshaped
 
 #: ONNX's names of activation functions, which it compares without case.
 _ACTIVATIONS = {name.replace("_", ""): name for name in GATES}

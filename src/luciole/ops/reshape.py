@@ -55,6 +55,13 @@ def _import_as(node: ForeignNode, g: GraphBuilder, shape: tuple[int, ...]) -> Va
     return g.add(Reshape(node.input(0), shape, location=node.location), node.name)
 
 
+def reshaped(node: ForeignNode, g: GraphBuilder, x: Value, shape: Shape) -> Value:
+    """x under another shape; a constant at once."""
+    if x.data is not None:
+        return g.constant(x.data.reshape(shape), x.type.quant, x.name)
+    return g.add(Reshape(x, shape, location=node.location))
+
+
 @tflite("RESHAPE")
 def _import_reshape(node: ForeignNode, g: GraphBuilder) -> Value:
     """The shape is the second operand or, in older files, an option; one size may be -1, what remains.

@@ -19,7 +19,8 @@ from luciole.kernel.elementary import exp
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.kernel.intrinsics import high_multiply, leading_zeros, reciprocal_of_one_plus, rounding_shift_right
 from luciole.ops import common
-from luciole.ops.onnx_options import permuted, reshaped
+from luciole.ops.onnx_options import permuted
+from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import axis_of
 
 #: Rows of this many elements may have a sum whose reciprocal needs a shift above 31.

@@ -14,7 +14,7 @@ from luciole.graph.samples import Samples
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array, Shape, TensorType, broadcast_shapes
 from luciole.kernel.builder import LoopBuilder
 from luciole.ops import common
-from luciole.ops.onnx_options import reshaped
+from luciole.ops.reshape import reshaped
 
 
 @operator("tile")

@@ -22,8 +22,8 @@ def place_parts(program: Program) -> Program:
     peak, step = _peak(program), 0
     while step < len(program.instructions):
         without = _without(program, step)
-        if without is not None and _peak(without) <= peak:
-            program, peak = without, _peak(without)
+        if without is not None and (needed := _peak(without)) <= peak:
+            program, peak = without, needed
         else:
             step += 1
     return program
@@ -84,10 +84,7 @@ def _placed(program: Program, steps: Iterable[int]) -> Program | None:
             if {inner.kind, outer.kind} == {"input", "output"} and _is_kept(program, inner, outer):
                 return None
             taken.append((outer.name, begin, end))
-            first, last = min(inner.first, outer.first), max(inner.last, outer.last)
-            alignment = max(inner.alignment, outer.alignment)
             buffers[inner.name] = replace(inner, whole=outer.name, whole_offset=begin)
-            buffers[outer.name] = replace(outer, first=first, last=last, alignment=alignment)
     kept = tuple(i for s, i in enumerate(program.instructions) if s not in removed)
     used = {i.kernel for i in kept} | {name for stream in program.streams for name in stream.kernels()}
     kernels = {name: kernel for name, kernel in program.kernels.items() if name in used}

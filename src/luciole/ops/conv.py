@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, RowAccess, Value, Views, operator
+from luciole.graph.core import Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import Rounding
@@ -25,11 +24,11 @@ from luciole.ops.onnx_options import OnnxConvolution, grouped, onnx_convolution
 from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
 from luciole.ops.volume import depth_taps
-from luciole.ops.weighted import WeightedSum, once
+from luciole.ops.weighted import WeightedSum, WindowedSum, once
 
 
 @operator("conv2d")
-class Conv2d(Operator):
+class Conv2d(WindowedSum):
     """y[n, oh, ow, oc] = act(b[oc] + sum over kh, kw, ic of x[n, oh*s - top + kh*d, ow*s - left + kw*d, ic] * w[oc, kh,
     kw, ic]).
 
@@ -91,28 +90,8 @@ class Conv2d(Operator):
         """How the int32 sums become the result, with the multipliers of the model; kernels may prefer `sums()`."""
         return self.sums().requantizer
 
-    def parameters(self) -> dict[str, Array]:
-        return self.sums().parameters()
-
-    def kernel_operands(self) -> tuple[str, ...]:
-        return self.sums().operands()
-
     def kernel_shapes(self) -> dict[str, Shape]:
         return {"x": common.merged_columns(self.x.type.shape), "w": common.merged_columns(self.w.type.shape)}
-
-    def overlap_bytes(self) -> dict[str, int]:
-        """Pixel by pixel: a window is read until its pixel is complete."""
-        distance = self.window.overlap_bytes(self.x.type, self.infer())
-        return {} if distance is None else {"x": distance}
-
-    def row_accesses(self) -> dict[str, RowAccess] | None:
-        if not (self.w.is_constant and (self.b is None or self.b.is_constant)):
-            return None
-        access = self.window.row_access(self.x.type, common.zero_byte(self, self.x))
-        return None if access is None else {"x": access}
-
-    def row_attributes(self) -> dict[str, Any]:
-        return {"pads": (0, self.pads[1], 0, self.pads[3])}
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """A run of taps and channels is contiguous in x and in w; a few output channels share each input element."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from luciole.graph.builder import GraphBuilder
-from luciole.graph.core import Operator, RowAccess, Value, Views, operator
+from luciole.graph.core import Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.arithmetic import Rounding
@@ -18,7 +17,7 @@ from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
 from luciole.ops.common import Window
 from luciole.ops.tflite_options import check_weights, fused_activation, input_of_rank, window
-from luciole.ops.weighted import WeightedSum, once
+from luciole.ops.weighted import WeightedSum, WindowedSum, once
 
 #: Windows of up to so many taps are written out whole where they lie inside the input.
 UNROLLED_TAPS = 16
@@ -29,7 +28,7 @@ TINY_TAPS = 4
 
 
 @operator("depthwise_conv2d")
-class DepthwiseConv2d(Operator):
+class DepthwiseConv2d(WindowedSum):
     """y[n, oh, ow, c*m + j] = act(b[c*m + j] + sum over kh, kw of x'[kh, kw] * w[0, kh, kw, c*m + j]).
 
     x'[kh, kw] = x[n, oh*s - top + kh*d, ow*s - left + kw*d, c]; what lies outside x counts as zero. x is NHWC with C
@@ -90,26 +89,6 @@ class DepthwiseConv2d(Operator):
         """The sums over taps, whose zero point can be in the bias where there is no padding."""
         folds = not self.window.has_padding
         return WeightedSum(self, self.x, self.w, self.b, 3, self.activation, self.rounding, folds)
-
-    def parameters(self) -> dict[str, Array]:
-        return self.sums().parameters()
-
-    def kernel_operands(self) -> tuple[str, ...]:
-        return self.sums().operands()
-
-    def overlap_bytes(self) -> dict[str, int]:
-        """Pixel by pixel: a window is read until its pixel is complete."""
-        distance = self.window.overlap_bytes(self.x.type, self.infer())
-        return {} if distance is None else {"x": distance}
-
-    def row_accesses(self) -> dict[str, RowAccess] | None:
-        if not (self.w.is_constant and (self.b is None or self.b.is_constant)):
-            return None
-        access = self.window.row_access(self.x.type, common.zero_byte(self, self.x))
-        return None if access is None else {"x": access}
-
-    def row_attributes(self) -> dict[str, Any]:
-        return {"pads": (0, self.pads[1], 0, self.pads[3])}
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """Columns whose windows reach over the same taps share a body in which those taps are written out.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from luciole.graph.core import Operator, Value, Views
+from luciole.graph.core import Operator, RowAccess, Value, Views
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Multiplier, Rounding
-from luciole.ir.types import Array, DType
+from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Expr, Operand
 from luciole.ops import common
-from luciole.ops.common import Requantizer
+from luciole.ops.common import Requantizer, Window
 
 #: requantize(4 * v) with this multiplier is v, for every integer v of few bits.
 _QUARTER = Multiplier(1 << 30, -1)
@@ -209,3 +209,45 @@ class WeightedSum:
             return common.float_activation(self.activation, total)
         multiplier, shift = v.channels[channel, 1], v.channels[channel, 2]
         return self.kernel_requantizer.emit(total, multiplier, shift).cast(DType.I8)
+
+
+class WindowedSum(Operator):
+    """Base of convolutions: a weighted sum under every place of a window over x, which is NHWC."""
+
+    x: Value
+    w: Value
+    b: Value | None
+    pads: tuple[int, int, int, int]
+
+    @property
+    def window(self) -> Window:
+        """The window's geometry."""
+        raise NotImplementedError
+
+    def infer(self) -> TensorType:
+        """The one result's type; see `Operator.infer`."""
+        raise NotImplementedError
+
+    def sums(self) -> WeightedSum:
+        """The sum under one place."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Array]:
+        return self.sums().parameters()
+
+    def kernel_operands(self) -> tuple[str, ...]:
+        return self.sums().operands()
+
+    def overlap_bytes(self) -> dict[str, int]:
+        """Pixel by pixel: a window is read until its pixel is complete."""
+        distance = self.window.overlap_bytes(self.x.type, self.infer())
+        return {} if distance is None else {"x": distance}
+
+    def row_accesses(self) -> dict[str, RowAccess] | None:
+        if not (self.w.is_constant and (self.b is None or self.b.is_constant)):
+            return None
+        access = self.window.row_access(self.x.type, common.zero_byte(self, self.x))
+        return None if access is None else {"x": access}
+
+    def row_attributes(self) -> dict[str, Any]:
+        return {"pads": (0, self.pads[1], 0, self.pads[3])}

@@ -7,7 +7,7 @@ numpy meaning: bits for integers, nearly the same for floats.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from luciole.emulate.bundle import open_bundle
 from luciole.emulate.cores import find_core
 from luciole.emulate.interface import BundleInterface, Slot
 from luciole.errors import CompileError
-from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, Value
 from luciole.graph.interpret import compute_operator
 from luciole.graph.samples import Samples
@@ -30,7 +29,7 @@ from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add, Mul
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.pool import AveragePool2d, MaxPool2d
-from support.operator_samples import assert_nearly_equal
+from support.operator_samples import assert_nearly_equal, joined
 
 #: Cores that stand for the instruction sets with kernels of their own.
 SWEPT_CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55", "rv32imc", "rv32imafc")
@@ -219,19 +218,9 @@ def sweep(core: str, layers: Sequence[Layer]) -> list[Swept]:
 
 
 def _run(core: str, layers: Sequence[Layer]) -> list[Swept]:
-    g, arrays = GraphBuilder("sweep"), []
-    for number, layer in enumerate(layers):
-        values = {}
-        for name, value in layer.op.named_operands():
-            if value.data is not None:
-                values[name] = g.constant(value.data, value.type.quant)
-            else:
-                type = value.type
-                values[name] = g.input(f"layer{number}_{name}", type.dtype, type.shape, type.quant)
-                arrays.append(layer.samples.arrays[value])
-        g.output(f"result{number}", g.add(replace(layer.op, **values)))
+    graph, arrays = joined((layer.op, layer.samples) for layer in layers)
     target = find_target(core)
-    program = schedule_kernels(plan_memory(lower(g.graph, target)), target)
+    program = schedule_kernels(plan_memory(lower(graph, target)), target)
     inputs = tuple(Slot(b.offset or 0, b.size_bytes) for _, _, b in program.inputs())
     outputs = tuple(Slot(b.offset or 0, b.size_bytes) for _, _, b in program.outputs())
     interface = BundleInterface("net", program.arena.size_bytes, program.arena.alignment, inputs, outputs)

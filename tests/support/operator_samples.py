@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
 
 from luciole.emit.llvm import print_kernel_llvm
 from luciole.emit.native import LlvmModule, compile_object
-from luciole.graph.core import Operator, Value
+from luciole.graph.builder import GraphBuilder
+from luciole.graph.core import Graph, Operator, Value
 from luciole.graph.interpret import compute_operator
 from luciole.graph.samples import Samples
 from luciole.ir.target import Target
@@ -149,3 +151,21 @@ def dtypes_of(kind: str) -> set[DType]:
     return {value.type.dtype for sample in samples() if sample.op.kind == kind for value in sample.op.operands} | {
         type.dtype for sample in samples() if sample.op.kind == kind for type in sample.op.result_types()
     }
+
+
+def joined(operators: Iterable[tuple[Operator, Samples]]) -> tuple[Graph, list[Array]]:
+    """One graph of many operators that have nothing to do with each other, with results `result0`, `result1`, ..., and
+    the data of its inputs in order.
+    """
+    g, arrays = GraphBuilder("joined"), []
+    for number, (op, samples) in enumerate(operators):
+        values = {}
+        for name, value in op.named_operands():
+            if value.data is not None:
+                values[name] = g.constant(value.data, value.type.quant)
+            else:
+                type = value.type
+                values[name] = g.input(f"operator{number}_{name}", type.dtype, type.shape, type.quant)
+                arrays.append(samples.arrays[value])
+        g.output(f"result{number}", g.add(replace(op, **values)))
+    return g.graph, arrays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from luciole.bundle.objects import build_object
 from luciole.emulate.cores import find_core
 from luciole.emulate.interface import BundleInterface, Slot
 from luciole.emulate.qemu import QemuBundle
-from luciole.graph.builder import GraphBuilder
 from luciole.ir.target import find_target
 from luciole.lower.schedule import schedule_kernels
+from support.operator_samples import joined
 from support.program_checks import build
 from support.recipe_cases import RecipeCase
 
@@ -26,19 +25,9 @@ def measure_vectors(cases: Sequence[RecipeCase]) -> list[int]:
     """Check every operator's result by the kernel that the core takes, and return the executed instructions of each."""
     if shutil.which("qemu-system-arm") is None:
         pytest.skip("qemu-system-arm is not installed")
-    g, arrays = GraphBuilder("cases"), []
-    for number, case in enumerate(cases):
-        values = {}
-        for name, value in case.op.named_operands():
-            if value.data is not None:
-                values[name] = g.constant(value.data, value.type.quant)
-            else:
-                type = value.type
-                values[name] = g.input(f"case{number}_{name}", type.dtype, type.shape, type.quant)
-                arrays.append(case.samples.arrays[value])
-        g.output(f"result{number}", g.add(replace(case.op, **values)))
+    graph, arrays = joined((case.op, case.samples) for case in cases)
     target = find_target(CORE)
-    program = schedule_kernels(build(g.graph, CORE), target)
+    program = schedule_kernels(build(graph, CORE), target)
     inputs = tuple(Slot(b.offset or 0, b.size_bytes) for _, _, b in program.inputs())
     outputs = tuple(Slot(b.offset or 0, b.size_bytes) for _, _, b in program.outputs())
     interface = BundleInterface("net", program.arena.size_bytes, program.arena.alignment, inputs, outputs)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from luciole.errors import InternalError
 from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.types import Array
 
 
-def compute_operator(op: Operator, values: Mapping[Value, Array]) -> tuple[Array, ...]:
-    """The results of one operator. Raises `InternalError` when they do not have the inferred types."""
-    arguments: list[object] = []
+def arguments_of(op: Operator, values: Mapping[Value, Array]) -> Iterator[Array | tuple[Array, ...] | None]:
+    """What an operator's `compute` takes: an array for each field of one operand, a tuple of arrays for one of many."""
     for name in op.operand_fields:
         operand = getattr(op, name)
         if isinstance(operand, tuple):
-            arguments.append(tuple(values[v] for v in operand))
+            yield tuple(values[v] for v in operand)
         else:
-            arguments.append(None if operand is None else values[operand])
-    result = op.compute(*arguments)
+            yield None if operand is None else values[operand]
+
+
+def compute_operator(op: Operator, values: Mapping[Value, Array]) -> tuple[Array, ...]:
+    """The results of one operator. Raises `InternalError` when they do not have the inferred types."""
+    result = op.compute(*arguments_of(op, values))
     results = result if isinstance(result, tuple) else (result,)
     for array, type in zip(results, op.result_types(), strict=True):
         if tuple(array.shape) != type.shape or array.dtype != type.dtype.numpy:

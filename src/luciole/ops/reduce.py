@@ -138,11 +138,15 @@ class PlainReduction(Reduction):
     #: Element types beside those.
     other_types: ClassVar[tuple[DType, ...]] = ()
 
+    #: Whether the result is one of the elements, whatever these stand for.
+    chooses: ClassVar[bool] = False
+
     def infer(self) -> TensorType:
         x = self.x.type
-        if x.quant is not None or x.dtype not in (DType.F32, *common.PLAIN_INTEGERS, *self.other_types):
+        is_quantized = x.quant is not None and not self.chooses
+        if is_quantized or x.dtype not in (DType.F32, *common.PLAIN_INTEGERS, *self.other_types):
             raise self.error("x must be f32 or integers without quantization", "unsupported-types")
-        return TensorType(x.dtype, self.reduced_shape())
+        return TensorType(x.dtype, self.reduced_shape(), common.moved_quant(self, self.x))
 
     def initial(self) -> float | int:
         """What the result is before the first element."""
@@ -175,6 +179,8 @@ class PlainReduction(Reduction):
         yield cls(s.array(np.array([[1, np.nan, 3], [-np.inf, 2, -1]], np.float32)), (1,))
         for dtype in (*common.SAMPLED_INTEGERS, *cls.other_types):
             yield cls(s.numbers(dtype, 3, 7), (0,))
+        if cls.chooses:
+            yield cls(s.i8(2, 5, 3, zero=-7), (1,), keep_dims=True)
 
 
 @operator("reduce_sum")
@@ -210,6 +216,7 @@ class ReduceMaximum(PlainReduction):
     """y = the greatest of x along `axes`, which disappear unless `keep_dims`; NaN where one is a NaN."""
 
     other_types = (DType.BOOL,)
+    chooses = True
 
     def initial(self) -> float | int:
         dtype = self.x.type.dtype
@@ -229,6 +236,7 @@ class ReduceMinimum(PlainReduction):
     """y = the smallest of x along `axes`, which disappear unless `keep_dims`; NaN where one is a NaN."""
 
     other_types = (DType.BOOL,)
+    chooses = True
 
     def initial(self) -> float | int:
         dtype = self.x.type.dtype

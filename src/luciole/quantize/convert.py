@@ -15,18 +15,21 @@ from luciole.ir.arithmetic import dequantize, quantize
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
 from luciole.ops.activation import Relu, Relu6
-from luciole.ops.int8 import Lookup
+from luciole.ops.int8 import Annotate, Lookup
 from luciole.ops.quantization import Dequantize, Quantize, Requantize
+from luciole.ops.reduce import Mean, ReduceSum
 from luciole.quantize.bias import mean_of_sums
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
 from luciole.quantize.equalize import equalize
+from luciole.quantize.functions import Function, find_functions
 from luciole.quantize.groups import choose_quants
 from luciole.quantize.names import find_operators
 from luciole.quantize.observe import OBSERVERS, Range
 from luciole.quantize.options import QuantizeOptions
 from luciole.quantize.profile import load_profile
 from luciole.quantize.remarks import METHOD
-from luciole.quantize.roles import CHANNEL_AXES, FIXED, JOINING, KEEPING, Weighted, has_int8, tabulated_operand
+from luciole.quantize.rewrites import replace_divisions
+from luciole.quantize.roles import CHANNEL_AXES, COMPARING, FIXED, JOINING, KEEPING, Weighted, has_own_form
 from luciole.quantize.schemes import SCHEMES, Scheme
 
 #: No bias is greater in magnitude: int32 has room left for the sum. Where it would be, the weights' scale grows.
@@ -53,7 +56,9 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
     """
     kept = find_operators(graph, options.float_operators)
     check_quantizable(graph, kept)
-    operators = tuple(op for op in _float_operators(graph) if op not in kept)
+    functions = find_functions(graph, kept)
+    inside = {op for root, function in functions.items() for op in function.operators if op is not root}
+    operators = tuple(op for op in _float_operators(graph) if op not in kept and op not in inside)
     observe, scheme = OBSERVERS[options.observer], SCHEMES[options.scheme]
     ranges: dict[Value, Range] = {}
     for value in graph.values():
@@ -66,8 +71,8 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
             ranges[value] = Range(float(value.data.min()), float(value.data.max()))
         else:
             ranges[value] = Range(0.0, 0.0)
-    quants = choose_quants(graph, operators, ranges, scheme)
-    quantized = _Writer(graph, quants, kept, calibration, options).write()
+    quants = choose_quants(graph, tuple(op for op in operators if op not in functions), ranges, scheme)
+    quantized = _Writer(graph, quants, kept, functions, calibration, options).write()
     quantized.graph.remarks.append(
         f"{METHOD}{options.describe()} over {calibration.samples} samples; {_float_words(graph, kept)}"
     )
@@ -97,7 +102,9 @@ def quantize_graph(
     `equalize`, layers of `graph` are balanced first; what it computes stays the same. `progress` is told 1 after each
     sample. Raises what `calibrate`, `load_profile` and `convert` raise.
     """
-    check_quantizable(graph, find_operators(graph, options.float_operators))
+    kept = find_operators(graph, options.float_operators)
+    replace_divisions(graph, kept)
+    check_quantizable(graph, kept)
     if options.equalize:
         equalize(graph)
     earlier = None if profile is None else load_profile(graph, profile)
@@ -120,6 +127,7 @@ def _float_operators(graph: Graph) -> tuple[Operator, ...]:
 def check_quantizable(graph: Graph, kept: frozenset[Operator] = frozenset()) -> None:
     """Raise `CompileError` that lists whatever keeps a graph from being quantized; `kept` operators stay in float."""
     problems = Diagnostics()
+    tabulated = {op for function in find_functions(graph, kept).values() for op in function.operators}
     if not any(map(_is_float, (*graph.inputs, *(value for _, value in graph.outputs)))):
         problems.add(
             "nothing-to-quantize",
@@ -127,9 +135,9 @@ def check_quantizable(graph: Graph, kept: frozenset[Operator] = frozenset()) -> 
             help="an int8 model compiles as it is, without --quantize",
         )
     for op in _float_operators(graph):
-        if op in kept:
+        if op in kept or op in tabulated:
             continue
-        if not has_int8(op) or not all(map(_is_float, graph.results(op))):
+        if not has_own_form(op) or not (isinstance(op, COMPARING) or all(map(_is_float, graph.results(op)))):
             problems.add(
                 "unsupported-quantization",
                 f"{op.kind} has no int8 form",
@@ -161,12 +169,14 @@ class _Writer:
         graph: Graph,
         quants: Mapping[Value, Quant],
         kept: frozenset[Operator],
+        functions: Mapping[Operator, Function],
         calibration: Calibration,
         options: QuantizeOptions,
     ) -> None:
         self._source = graph
         self._quants = quants
         self._kept = kept
+        self._functions = functions
         self._calibration = calibration
         self._options = options
         self._scheme = SCHEMES[options.scheme]
@@ -183,7 +193,10 @@ class _Writer:
             type = value.type if is_kept or not _is_float(value) else self._int8_type(value)
             self._values[value] = self._graph.add_input(value.name, type)
         cut: set[Value] = set()
+        inside = {op for root, function in self._functions.items() for op in function.operators if op is not root}
         for op in self._source.operators:
+            if op in inside:
+                continue
             if self._is_done_by_saturation(op):
                 cut.add(op.operands[0])
                 self._values[self._source.result(op)] = self._values[op.operands[0]]
@@ -214,31 +227,38 @@ class _Writer:
         if isinstance(op, Weighted) and _is_float(op.x):
             return self._weighted(op)
         (result, *_) = self._source.results(op)
+        if isinstance(op, COMPARING) and _is_float(op.operands[0]):
+            (common, *_) = (self._quants[v] for v in op.operands if not v.is_constant)
+            return op.with_operands(lambda value: self._operand_as(value, common, op))
         if not _is_float(result):
             return op.with_operands(self._operand)
         quant = self._quants[result]
-        tabulated = tabulated_operand(op)
-        if tabulated is not None:
-            return self._table(op, tabulated, quant)
+        if op in self._functions:
+            return self._table(op, self._functions[op], quant)
         if isinstance(op, KEEPING):
             kept = op.with_operands(self._operand)
             return replace(kept, quant=quant) if isinstance(op, Relu6) else kept
         if isinstance(op, JOINING):
-            return op.with_operands(lambda value: self._operand_as(value, quant, op))
+            return op.with_operands(lambda v: self._operand_as(v, quant, op) if _is_float(v) else self._operand(v))
+        if isinstance(op, ReduceSum):
+            return self._sum(op, quant)
         return replace(op.with_operands(self._operand), quant=FIXED.get(type(op), quant))
 
-    def _table(self, op: Operator, x: Value, quant: Quant) -> Operator:
+    def _sum(self, op: ReduceSum, quant: Quant) -> Operator:
+        """A sum as the mean of numbers that stand for as many times more as there are addends."""
+        x, count = self._operand(op.x), op.x.type.elements // self._source.result(op).type.elements
+        given = self._operand_quant(op.x)
+        many = Annotate(x, quant=Quant.per_tensor(given.scale * count, given.zero_point), location=op.location)
+        (multiplied,) = self._graph.add(many, [f"{op.x.name}/times_{count}"])
+        return Mean(multiplied, op.axes, op.keep_dims, quant=quant, location=op.location)
+
+    def _table(self, op: Operator, function: Function, quant: Quant) -> Operator:
         """A function of each element as a table of its results for every int8 number."""
-        source = self._operand_quant(x)
+        source = self._operand_quant(function.x)
         numbers = dequantize(np.arange(-128, 128), source.scale, source.zero_point)
-        constants = {v: v.data.reshape(()) for v in op.operands if v.data is not None}
-        arguments = [
-            numbers if value is x else constants.get(value) for value in (getattr(op, f) for f in op.operand_fields)
-        ]
-        with np.errstate(all="ignore"):
-            results = np.asarray(op.compute(*arguments), np.float32)
+        results = function.compute(self._source, numbers)
         entries = quantize(results, quant.scale, quant.zero_point)
-        return Lookup(self._operand(x), tuple(map(int, entries)), quant=quant, location=op.location)
+        return Lookup(self._operand(function.x), tuple(map(int, entries)), quant=quant, location=op.location)
 
     def _operand_quant(self, value: Value) -> Quant:
         """The quantization of what `_operand` gives."""
@@ -297,7 +317,7 @@ class _Writer:
         """A float constant in int8, once for each quantization."""
         key = (value, quant)
         if key not in self._integers and value.data is not None:
-            numbers = quantize(value.data, quant.scale, quant.zero_point).astype(np.int8)
+            numbers = np.asarray(quantize(value.data, quant.scale, quant.zero_point), np.int8)
             self._integers[key] = self._graph.add_constant(numbers, quant, value.name)
         return self._integers[key]
 

@@ -8,7 +8,7 @@ from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.quant import Quant
 from luciole.ops.pad import Pad
 from luciole.quantize.observe import Range
-from luciole.quantize.roles import CHANNEL_AXES, CUTTING, FIXED, JOINING, KEEPING, SCALING
+from luciole.quantize.roles import CHANNEL_AXES, COMPARING, CUTTING, FIXED, JOINING, KEEPING, SCALING
 from luciole.quantize.schemes import Scheme
 
 
@@ -17,8 +17,8 @@ def choose_quants(
 ) -> dict[Value, Quant]:
     """The quantization of each value that has a range, by what `operators`, in order, ask for.
 
-    Values that share numbers get the hull of their ranges, and of what paddings write among them. What only a relu
-    reads gets the range of the relu's result: integers saturate where the relu would cut.
+    Values that share numbers get the hull of their ranges, and of the constants that stand among them or are compared
+    with them. What only a relu reads gets the range of the relu's result: integers saturate where the relu would cut.
     """
     groups = _Groups()
     cut = _cut_values(graph, operators)
@@ -29,11 +29,12 @@ def choose_quants(
             groups.fix(result, FIXED[kind])
         elif kind in KEEPING or (kind in CUTTING and op.operands[0] in cut):
             groups.join(op.operands[0], result)
-        elif kind in JOINING:
+        elif kind in JOINING or kind in COMPARING:
+            first = result if kind in JOINING else op.operands[0]
             for operand in op.operands:
-                # Numbers of a fixed scale are requantized in front of the operator.
-                if groups.fixed(operand) is None:
-                    groups.join(operand, result)
+                # Numbers of a fixed scale are requantized in front of the operator; constants may have many users.
+                if operand in ranges and groups.fixed(operand) is None and not operand.is_constant:
+                    groups.join(operand, first)
     hulls: dict[Value, Range] = {}
     for value, range in ranges.items():
         if value in cut:
@@ -44,6 +45,11 @@ def choose_quants(
         if isinstance(op, Pad):
             root = groups.root(op.x)
             hulls[root] = hulls[root].hull(Range(op.value, op.value))
+        elif type(op) in JOINING or type(op) in COMPARING:
+            (first, *_) = graph.results(op) if type(op) in JOINING else op.operands
+            for operand in op.operands:
+                if operand in ranges and operand.is_constant:
+                    hulls[groups.root(first)] = hulls[groups.root(first)].hull(ranges[operand])
     quants = {root: scheme.activation(*hull) for root, hull in hulls.items()}
     return {value: groups.fixed(value) or quants[groups.root(value)] for value in ranges}
 

@@ -18,6 +18,7 @@ from luciole.ops.activation import Relu, Relu6
 from luciole.ops.int8 import Annotate, Lookup
 from luciole.ops.quantization import Dequantize, Quantize, Requantize
 from luciole.ops.reduce import Mean, ReduceSum
+from luciole.ops.resample import Resample, fixed_point_weights
 from luciole.quantize.bias import mean_of_sums
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
 from luciole.quantize.equalize import equalize
@@ -235,6 +236,10 @@ class _Writer:
         quant = self._quants[result]
         if op in self._functions:
             return self._table(op, self._functions[op], quant)
+        if isinstance(op, Resample):
+            weights = fixed_point_weights(_data(op.weights))
+            made = self._graph.add_constant(weights, None, op.weights.name)
+            return replace(op, x=self._operand(op.x), positions=self._operand(op.positions), weights=made)
         if isinstance(op, KEEPING):
             kept = op.with_operands(self._operand)
             return replace(kept, quant=quant) if isinstance(op, Relu6) else kept

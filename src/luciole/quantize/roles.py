@@ -20,6 +20,7 @@ from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.pad import Pad
 from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.ops.reduce import Mean, ReduceMaximum, ReduceMinimum, ReduceSum
+from luciole.ops.resample import Resample
 from luciole.ops.reshape import Reshape
 from luciole.ops.slice import Slice
 from luciole.ops.softmax import Softmax
@@ -40,6 +41,7 @@ KEEPING: tuple[type[Operator], ...] = (
     ReduceMaximum,
     ReduceMinimum,
     Relu6,
+    Resample,
     Reshape,
     Slice,
     Tile,

@@ -14,6 +14,7 @@ from luciole.ops.elementwise import Add, Div, Mul
 from luciole.ops.gather import Gather
 from luciole.ops.powers import Power
 from luciole.ops.reduce import ReduceMaximum, ReduceMinimum, ReduceSum
+from luciole.ops.resample import Resample
 from luciole.ops.tile import Tile
 from luciole.ops.transpose import Transpose
 from luciole.quantize import QuantizeOptions, layer_errors, quantize_graph
@@ -130,6 +131,15 @@ OTHERS = {
     "sum": (lambda g: ReduceSum(g.x, (1, 2)), "annotate mean"),
     "greatest": (lambda g: ReduceMaximum(g.x, (3,), keep_dims=True), "reduce_maximum"),
     "smallest": (lambda g: ReduceMinimum(g.x, (1, 2)), "reduce_minimum"),
+    "interpolation": (
+        lambda g: Resample(
+            g.x,
+            g.constant(np.int32([[0, 1], [3, 4], [7, 7]])),
+            g.constant(np.float32([[0.3, 0.7], [-0.1, 1.1], [1, 0]])),
+            1,
+        ),
+        "resample",
+    ),
     "slopes by channel": (
         lambda g: Select(
             g.add(Less(g.x, g.constant(np.float32([0])))), g.add(Mul(g.x, g.constant(np.float32([0.5, 1, -2])))), g.x

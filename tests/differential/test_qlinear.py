@@ -138,6 +138,34 @@ def test_pools(dtype: type[np.generic]) -> None:
 
 
 @both_types
+def test_pools_whose_windows_differ(dtype: type[np.generic]) -> None:
+    """Windows over padding, which counts or does not, and those that `ceil_mode` adds."""
+    for seed, pads in enumerate(([1, 1, 1, 1], [0, 2, 1, 0])):
+        o = Operands(dtype, seed)
+        for counted, ceil in ((1, seed), (0, 1)):
+            given = {"kernel_shape": [2, 3], "strides": [2, 2], "count_include_pad": counted, "ceil_mode": ceil}
+            check("QLinearAveragePool", [o.tensor(1, 5, 7, 8), *o.scaling(), *o.scaling()], dtype, pads=pads, **given)
+    o = Operands(dtype, 3)
+    line = [o.tensor(2, 3, 30), *o.scaling(), *o.scaling()]
+    check("QLinearAveragePool", line, dtype, kernel_shape=[4], strides=[3])
+    last = [o.tensor(1, 6, 5, 4), *o.scaling(), *o.scaling()]
+    check("QLinearAveragePool", last, dtype, kernel_shape=[2, 2], channels_last=1)
+    check("QLinearAveragePool", [o.tensor(1, 6, 5, 4), *o.scaling(), *o.scaling()], dtype, kernel_shape=[5, 4])
+
+
+@both_types
+def test_averages_that_often_end_in_a_half(dtype: type[np.generic]) -> None:
+    """Where the sum of float32 numbers decides: a half is above or below as they were rounded one after the other."""
+    for seed, factor in enumerate((1.0, 1.0, 2.0, 1.25)):
+        o = Operands(dtype, seed)
+        scale, zero = o.scaling()
+        target = [("constant", np.float32(factor) * scale[1]), o.scaling()[1]]
+        for size in ([2, 2], [2, 3]):
+            operands = [o.tensor(1, 4, 33, 33), scale, zero, *target]
+            check("QLinearAveragePool", operands, dtype, kernel_shape=size)
+
+
+@both_types
 def test_functions_and_joins(dtype: type[np.generic]) -> None:
     o = Operands(dtype, 4)
     least = ("constant", np.array(o.low, dtype))

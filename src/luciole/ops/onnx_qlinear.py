@@ -23,6 +23,7 @@ from luciole.ops.elementwise import Add, Mul
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.onnx_options import permuted
 from luciole.ops.onnx_quantization import as_int8, as_stored, onnx_quant, shifted
+from luciole.ops.pool import quantized_average_pool
 from luciole.ops.quantization import Dequantize, Quantize
 from luciole.ops.quantization_by_channel import DequantizeChannels
 from luciole.ops.reduce import Mean
@@ -164,15 +165,29 @@ def _last_to_first(node: ForeignNode, g: GraphBuilder, x: Value, function: Calla
 
 @onnx(f"{_DOMAIN}:QLinearAveragePool")
 def _import_qlinear_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """As AveragePool."""
-    x = _reals(node, g, 0)
-    y = _last_to_first(node, g, x, lambda value: _applied(_as_float(node, "AveragePool", value), g))
-    return _finish(node, g, y, 3, node.input(0))
+    """As AveragePool; a window that is all of the tensor gives what QLinearGlobalAveragePool gives."""
+    x = node.input(0)
+    sizes = x.type.shape[1:-1] if node.integer("channels_last", 0) else x.type.shape[2:]
+    if node.integers("kernel_shape") == sizes and not any(node.integers("pads", ())):
+        return _global_average(node, g)
+    if len(sizes) > 2:
+        y = _last_to_first(node, g, _reals(node, g, 0), lambda v: _applied(_as_float(node, "AveragePool", v), g))
+        return _finish(node, g, y, 3, x)
+    quant, dtype = _result(node, 3, x)
+    is_unsigned = dtype is DType.U8
+    ours = shifted(quant) if is_unsigned else quant
+    numbers = _integers(node, g, 0)
+    y = _last_to_first(node, g, numbers, lambda v: quantized_average_pool(node, g, v, ours, is_unsigned=is_unsigned))
+    return as_stored(node, g, y, dtype)
 
 
 @onnx(f"{_DOMAIN}:QLinearGlobalAveragePool")
 def _import_qlinear_global_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
     """The mean over all spatial dimensions."""
+    return _global_average(node, g)
+
+
+def _global_average(node: ForeignNode, g: GraphBuilder) -> Value:
     x = _reals(node, g, 0)
     first = 1 if node.integer("channels_last", 0) else 2
     if x.type.rank < 3:

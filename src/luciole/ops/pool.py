@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from luciole.graph.core import Operator, RowAccess, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
+from luciole.ir.arithmetic import Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, Register
@@ -24,6 +26,7 @@ from luciole.ops import common
 from luciole.ops.common import Window
 from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, window_of
 from luciole.ops.onnx_quantization import as_int8, as_stored
+from luciole.ops.onnx_rounding import UNSIGNED_SHIFT, FloatAverage, float_average
 from luciole.ops.pad import Pad
 from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import fused_activation, input_of_rank, window
@@ -175,19 +178,69 @@ class AveragePool2d(Pool):
     """y[n, oh, ow, c] = act(average over the taps inside x of x[n, oh*s - top + kh, ow*s - left + kw, c]).
 
     Taps outside x count neither in the sum nor in the number. int8: the average of the integers, rounded to nearest,
-    halves away from zero.
+    halves away from zero; with rounding `onnx` in another quantization, see `onnx_rounding.FloatAverage`.
     """
 
+    rounding: Rounding = "tflite"
+    #: Rounding `onnx` only: the model's numbers are uint8, 128 more than ours.
+    is_unsigned: bool = False
+
+    @property
+    def _is_float_average(self) -> bool:
+        return self.rounding == "onnx" and common.is_int8(self.x)
+
+    def infer(self) -> TensorType:
+        if not self._is_float_average:
+            return super().infer()
+        kept = replace(self, quant=None, rounding="tflite").infer()
+        self.float_average()
+        return replace(kept, quant=common.result_quant(self))
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        return common.output_clamp(self, self.activation) if self._is_float_average else super().limits
+
+    def float_average(self) -> FloatAverage:
+        """How a window is averaged with rounding `onnx`. Raises `CompileError` where the scales do not fit."""
+        source, target = common.operand_quant(self, self.x), common.result_quant(self)
+        try:
+            return float_average(source, target, self.size[0] * self.size[1], is_unsigned=self.is_unsigned)
+        except ValueError as problem:
+            raise self.error(str(problem), "unsupported-quantization") from None
+
+    def parameters(self) -> dict[str, Array]:
+        """The multiplier of each number of taps, where it depends on the window."""
+        if not self._is_float_average or not self.window.has_padding or self.float_average().margin is None:
+            return {}
+        counts = range(1, self.size[0] * self.size[1] + 1)
+        return {"multipliers": np.array([0, *map(self.float_average().multiplier, counts)], np.int32)}
+
     def compute(self, x: Array) -> Array:
-        count = self.taps(np.ones_like(x, np.int64), 0).sum(axis=3)
+        inside = self.taps(np.ones_like(x, np.int64), 0)
+        count = inside.sum(axis=3)
+        if self._is_float_average:
+            numbers = self.float_average().compute(self.taps(x.astype(np.int64), 0), inside, count)
+            return self.clamped(numbers.astype(np.int64) - self._shift)
         if common.is_int8(self.x):
             return self.clamped(arithmetic.average(self.taps(x.astype(np.int64), 0).sum(axis=3), count))
         total = self.taps(x, 0.0).sum(axis=3, dtype=np.float32)
         return common.float_activation_array(self.activation, total / count.astype(np.float32)).astype(np.float32)
 
+    @property
+    def _shift(self) -> int:
+        """What the numbers of `float_average` are above ours."""
+        return UNSIGNED_SHIFT if self.is_unsigned else 0
+
     def loops(self, k: LoopBuilder, v: Views) -> None:
         is_int8 = common.is_int8(self.x)
         with self.pixel_loops(k, v) as pixel:
+            if self._is_float_average:
+                multipliers = v.multipliers if "multipliers" in v else None
+                number = self.float_average().emit(
+                    k, pixel.count, multipliers, lambda take: pixel.each_tap(k, lambda tap: take(v.x[tap]))
+                )
+                v.y[pixel.n, pixel.oh, pixel.ow, pixel.c] = clamp(number - self._shift, *self.limits).cast(DType.I8)
+                return
             total = k.define("total", 0 if is_int8 else common.float_zero())
 
             def add(tap: tuple[Expr, Expr, Expr, Expr]) -> None:
@@ -212,6 +265,11 @@ class AveragePool2d(Pool):
         yield cls(s.i8(1, 6, 4, 2, zero=20), (2, 2), strides=(2, 2), activation="relu6")
         yield cls(s.i8(1, 7, 3, 5, zero=127), (7, 3))
         yield cls(s.f32(1, 6, 5, 2), (3, 2), pads=(2, 0, 2, 1), dilations=(2, 3))
+        same, other = s.quant(0.05, -128), s.quant(0.031, 9)
+        yield cls(s.i8(1, 6, 8, 3, zero=-128), (2, 2), strides=(2, 2), rounding="onnx", is_unsigned=True, quant=same)
+        yield cls(s.i8(2, 5, 6, 2, zero=3), (3, 3), pads=(1, 1, 1, 1), rounding="onnx", activation="relu", quant=other)
+        yield cls(s.i8(1, 3, 7, 2, scale=2.0), (3, 4), rounding="onnx", quant=s.quant(1e-2))
+        yield cls(s.i8(1, 4, 4, 2, scale=1e-30), (2, 2), rounding="onnx", is_unsigned=True, quant=s.quant(1e-30, 5))
 
 
 @operator("max_pool2d")
@@ -297,22 +355,46 @@ def _import_onnx_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
 @onnx("AveragePool")
 def _import_onnx_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
     """Channels first, one to three spatial dimensions. Where padding counts, it is added as a border before."""
-    return _import_onnx_pool(node, g, AveragePool2d)
+    return _import_onnx_pool(node, g, AveragePool2d, includes_border=bool(node.integer("count_include_pad", 0)))
 
 
-def _import_onnx_pool(node: ForeignNode, g: GraphBuilder, kind: type[Pool]) -> Value:
+def _import_onnx_pool(
+    node: ForeignNode, g: GraphBuilder, kind: Callable[..., Pool], *, includes_border: bool = False
+) -> Value:
     operand = node.input(0)
     x = channels_last(node, g, operand)
     axes = onnx_axes(node, operand, node.integers("kernel_shape"))
-    if kind is AveragePool2d and node.integer("count_include_pad", 0) and any(a.before or a.after for a in axes):
-        ones = (0,) * (x.type.rank - 1 - len(axes))
-        before, after = (*ones, *(a.before for a in axes), 0), (*ones, *(a.after for a in axes), 0)
-        x = g.add(Pad(x, before, after, location=node.location), f"{node.name}/border")
-        axes = tuple(replace(axis, size=axis.before + axis.size + axis.after, before=0, after=0) for axis in axes)
+    if includes_border:
+        x, axes = _bordered(node, g, x, axes)
     return channels_first(node, g, pooled(node, g, kind, x, axes), operand.type.rank)
 
 
-def pooled(node: ForeignNode, g: GraphBuilder, kind: type[Pool], x: Value, axes: tuple[Axis, ...]) -> Value:
+def _bordered(node: ForeignNode, g: GraphBuilder, x: Value, axes: tuple[Axis, ...]) -> tuple[Value, tuple[Axis, ...]]:
+    """A tensor with channels last with its padding as a part of it."""
+    if not any(axis.before or axis.after for axis in axes):
+        return x, axes
+    ones = (0,) * (x.type.rank - 1 - len(axes))
+    before, after = (*ones, *(a.before for a in axes), 0), (*ones, *(a.after for a in axes), 0)
+    x = g.add(Pad(x, before, after, location=node.location), f"{node.name}/border")
+    return x, tuple(replace(axis, size=axis.before + axis.size + axis.after, before=0, after=0) for axis in axes)
+
+
+def quantized_average_pool(node: ForeignNode, g: GraphBuilder, x: Value, quant: Quant, *, is_unsigned: bool) -> Value:
+    """onnxruntime's QLinearAveragePool of an int8 tensor with channels first, one or two spatial dimensions.
+
+    Where padding counts, so does all that `ceil_mode` adds. A window that is all of x gives the mean, which is rounded
+    otherwise.
+    """
+    last = channels_last(node, g, x)
+    axes = onnx_axes(node, x, node.integers("kernel_shape"))
+    if node.integer("count_include_pad", 0):
+        axes = tuple(replace(axis, after=axis.after + axis.excess, excess=0) for axis in axes)
+        last, axes = _bordered(node, g, last, axes)
+    make = partial(AveragePool2d, rounding="onnx", is_unsigned=is_unsigned, quant=quant)
+    return channels_first(node, g, pooled(node, g, make, last, axes), x.type.rank)
+
+
+def pooled(node: ForeignNode, g: GraphBuilder, kind: Callable[..., Pool], x: Value, axes: tuple[Axis, ...]) -> Value:
     """A pool of a tensor with channels last along its one to three spatial axes.
 
     Of three, rows and columns come first, and their results are pooled along the depth: the number of taps inside x is

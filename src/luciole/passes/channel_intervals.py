@@ -79,7 +79,7 @@ def _transfer(op: Operator, known: dict[Value, Intervals]) -> Intervals | None:
     match op:
         case UnaryOperator() | Requantize():
             return _through_table(op.table(), intervals[0])
-        case AveragePool2d() | MaxPool2d():
+        case AveragePool2d() | MaxPool2d() if op.quant == op.x.type.quant or op.quant is None:
             return _clamped(op, intervals[0])
         case Add() if op.is_quantized:
             return _sum(op, *intervals)

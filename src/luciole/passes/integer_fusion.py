@@ -231,6 +231,8 @@ def fuse_binary(op: Quantize, graph: Graph) -> Operator | None:
     if a is None or b is None:
         return None
     found = replace(made, a=a, b=b, rounding=ROUNDING, quant=op.quant)
+    if not isinstance(found, MatMul):
+        found = replace(found, is_unsigned=_is_unsigned(op, graph, a, b))
     try:
         found.parameters()
     except CompileError:  # scales too far apart
@@ -260,10 +262,9 @@ def fuse_mean(op: Quantize, graph: Graph) -> Operator | None:
 
 @rule(Quantize)
 def fuse_average_pool(op: Quantize, graph: Graph) -> Operator | None:
-    """quantize(average_pool2d(dequantize(x))) -> average_pool2d(x)
+    """quantize(average_pool2d(dequantize(x))) -> average_pool2d(x)    when nobody else reads the average.
 
-    when nobody else reads the average and both have one scale; otherwise, without padding, a depthwise_conv2d whose
-    weights are all 1.
+    A window that is all of x gives a mean, as in onnxruntime.
     """
     made = _only_read(op, graph)
     if not isinstance(made, AveragePool2d) or op.quant is None:
@@ -271,22 +272,15 @@ def fuse_average_pool(op: Quantize, graph: Graph) -> Operator | None:
     x = _integers(made.x)
     if x is None:
         return None
-    if x.type.quant == op.quant:
-        return replace(made, x=x)
-    if made.window.has_padding:
+    if made.size == x.type.shape[1:3] and not made.window.has_padding and made.activation == "none":
+        return Mean(x, (1, 2), keep_dims=True, rounding=ROUNDING, quant=op.quant, location=made.location)
+    is_unsigned = _is_unsigned(op, graph, x)
+    found = replace(made, x=x, rounding=ROUNDING, is_unsigned=is_unsigned, quant=op.quant)
+    try:
+        found.infer()
+    except CompileError:  # scales too far apart
         return None
-    channels = x.type.shape[3]
-    ones = np.ones((1, *made.size, channels), np.int8)
-    w = graph.add_constant(ones, Quant.per_tensor(1.0 / math.prod(made.size)), f"{op.x.name}.ones")
-    return DepthwiseConv2d(
-        x,
-        w,
-        strides=made.strides,
-        activation=made.activation,
-        rounding=ROUNDING,
-        quant=op.quant,
-        location=made.location,
-    )
+    return found
 
 
 @rule(Quantize)
@@ -404,6 +398,33 @@ def _only_read(op: Quantize, graph: Graph) -> Operator | None:
     if op.rounding != ROUNDING or op.to != "i8" or graph.use_count(op.x) > 1:
         return None
     return op.x.producer
+
+
+def _is_unsigned(op: Quantize, graph: Graph, *operands: Value) -> bool:
+    """Whether onnxruntime computes an operator between int8 operands and a quantization with uint8 numbers.
+
+    On x86 it makes uint8 of the int8 tensors that a model quantizes and dequantizes itself, but not of those that it
+    takes from its caller or gives to it.
+    """
+    return not _is_returned(graph.result(op), graph) and not any(map(_is_given, operands))
+
+
+def _is_given(value: Value) -> bool:
+    """Whether an int8 tensor is an input of the model, or a part of one."""
+    while isinstance(value.producer, Reshape | Slice | Transpose | Annotate):
+        value = value.producer.x
+    return value.producer is None and not value.is_constant
+
+
+def _is_returned(value: Value, graph: Graph) -> bool:
+    """Whether an int8 tensor, or a part of it, is an output of the model."""
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if graph.is_output(current):
+            return True
+        waiting += [graph.result(user) for user in current.users if isinstance(user, Reshape | Slice | Transpose)]
+    return False
 
 
 def _integers(value: Value) -> Value | None:

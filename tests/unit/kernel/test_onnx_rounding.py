@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luciole.ir.arithmetic import INT32_MAX, INT32_MIN, quantize_multiplier, requantize
+from luciole.ir.quant import Quant
 from luciole.ir.types import Array
 from luciole.kernel.core import Intrinsic
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.kernel.float_hardware import requantize_onnx_float, requantize_onnx_small_float
 from luciole.kernel.intrinsics import requantize_onnx, requantize_onnx_small
+from luciole.ops.onnx_rounding import float_average
 
 #: Beyond this the intrinsics only promise to stay beyond it.
 EXACT = 1 << 21
@@ -101,3 +103,24 @@ def test_meaning_is_that_of_the_arithmetic() -> None:
     np.testing.assert_array_equal(
         found(requantize_onnx, accumulator, np.float32(math.ldexp(multiplier[0], multiplier[1] - 31))), law
     )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_averages_of_floats_are_no_further_from_exact_ones_than_the_margin(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 60))
+    source, target = (np.float32(scale) for scale in random.uniform(0.001, 2.0, 2))
+    zero = int(random.integers(-128, 128))
+    average = float_average(
+        Quant.per_tensor(float(source), zero), Quant.per_tensor(float(target), 5), count, is_unsigned=seed % 2 == 0
+    )
+    margin = average.margin
+    assert margin is not None
+    numbers = random.integers(-128, 128, (count, 3000)) - zero
+    total = np.zeros(numbers.shape[1], np.float32)
+    for row in numbers:
+        total = total + row.astype(np.float32) * source
+    real = total / np.float32(count) / target + np.float32(average.zero)
+    fixed = numbers.sum(axis=0) * average.multiplier(count) + (average.zero << average.fraction_bits)
+    lost = np.abs(real.astype(np.float64) * 2.0**average.fraction_bits - fixed)
+    assert 0 < lost.max() < margin

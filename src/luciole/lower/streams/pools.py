@@ -23,6 +23,8 @@ def split_global_averages(graph: Graph) -> int:
 def _is_global(op: Operator) -> bool:
     if not isinstance(op, AveragePool2d | Mean) or op.x.type.rank != 4 or op.x.type.shape[0] != 1 or op.x.is_constant:
         return False
+    if isinstance(op, AveragePool2d) and op.rounding == "onnx":
+        return False
     if isinstance(op, Mean):
         return set(op.axes) == {1, 2} and op.x.type.shape[1] > 1
     return op.size == op.x.type.shape[1:3] and not op.window.has_padding and op.size[0] > 1

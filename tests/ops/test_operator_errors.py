@@ -35,7 +35,10 @@ WIDE_ZERO = Value("wide", TensorType(DType.I8, (4,), Quant.per_tensor(0.1, 200))
 CASES: dict[str, tuple[Callable[[], Operator], str]] = {
     "conv-rank": (lambda: Conv2d(S.f32(3, 3, 2), S.f32_weights(1, 1, 1, 2)), "x and w must have four axes"),
     "conv-channels": (lambda: Conv2d(S.f32(1, 3, 3, 2), S.f32_weights(1, 1, 1, 3)), "x has 2 channels, w takes 3"),
-    "conv-types": (lambda: Conv2d(S.f32(1, 3, 3, 2), S.i8_weights(1, 1, 1, 2)), "x and w must both be f32 or both i8"),
+    "conv-types": (
+        lambda: Conv2d(S.f32(1, 3, 3, 2), S.i8_weights(1, 1, 1, 2)),
+        "x and w must both be f32, both f64, or both i8",
+    ),
     "conv-window": (
         lambda: Conv2d(S.f32(1, 3, 3, 2), S.f32_weights(1, 5, 1, 2)),
         "a window of 5x1 does not fit into 3x3 with pads (0, 0, 0, 0)",

@@ -167,7 +167,8 @@ def test_c_agrees_with_numpy_and_with_machine_code(
 def objects(target_name: str) -> tuple[bytes, ...]:
     """The kernels of all samples without floats, of all with them, and of all with long numbers, for a target."""
     target = find_target(target_name)
-    return tuple(compile_samples(chosen, target) for chosen in (integer_samples(), float_samples(), long_samples()))
+    chosen = (integer_samples(), float_samples(), long_samples(target))
+    return tuple(compile_samples(some, target) for some in chosen)
 
 
 def emulate(machine: EmulatedMachine, number: int, sample: Sample) -> dict[str, Array]:
@@ -195,8 +196,11 @@ EMULATED = ("cortex-m0plus", "cortex-m4", "rv32imc")
 @pytest.mark.parametrize("target", EMULATED)
 def test_emulated_cores_agree_with_numpy(target: str) -> None:
     pytest.importorskip("unicorn", reason="unicorn is not installed")
-    core = find_core(find_target(target).emulated_core)
-    for data, chosen in zip(objects(target), (integer_samples(), float_samples(), long_samples()), strict=True):
+    described = find_target(target)
+    core = find_core(described.emulated_core)
+    for data, chosen in zip(
+        objects(target), (integer_samples(), float_samples(), long_samples(described)), strict=True
+    ):
         machine = EmulatedMachine(data, core)
         for number, sample in enumerate(chosen):
             sample.check(emulate(machine, number, sample))
@@ -222,7 +226,7 @@ def test_kernels_compile_for_every_target_and_call_nothing(target: str) -> None:
         if target in EMULATED
         else (
             compile_samples(one_of_each(chosen), described)
-            for chosen in (integer_samples(), float_samples(), long_samples())
+            for chosen in (integer_samples(), float_samples(), long_samples(described))
         )
     )
     assert undefined_symbols(integer) == set()

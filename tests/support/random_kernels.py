@@ -34,7 +34,7 @@ from luciole.kernel.core import (
 from luciole.kernel.interpret import run_kernel
 
 INTEGERS = (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64)
-VALUES = (*INTEGERS, DType.F32, DType.BOOL)
+VALUES = (*INTEGERS, DType.F32, DType.F64, DType.BOOL)
 SIZE = 8
 
 #: The value that tests bind scalars to when a transform takes them away.
@@ -59,9 +59,9 @@ def random_array(generator: np.random.Generator, dtype: DType, shape: tuple[int,
     if dtype is DType.BOOL:
         return generator.integers(0, 2, shape).astype(np.bool_)
     if dtype.is_float:
-        values = generator.normal(0, 10, shape).astype(np.float32)
-        special = np.array([0.0, -0.0, 0.5, 1.5, 2.5, -0.5, 1e30, -1e-40, 8388607.5, 3.0], np.float32)
-        return np.where(generator.random(shape) < 0.25, generator.choice(special, shape), values).astype(np.float32)
+        values = generator.normal(0, 10, shape).astype(dtype.numpy)
+        special = np.array([0.0, -0.0, 0.5, 1.5, 2.5, -0.5, 1e30, -1e-40, 8388607.5, 3.0], dtype.numpy)
+        return np.where(generator.random(shape) < 0.25, generator.choice(special, shape), values).astype(dtype.numpy)
     low, high = dtype.limits
     values = generator.integers(low, high, shape, dtype=dtype.numpy.type, endpoint=True)
     extremes = generator.choice(np.array([low, high, 0, 1], dtype.numpy), shape)
@@ -81,9 +81,9 @@ def equal_bits(a: Array, b: Array) -> bool:
     """Whether two arrays have the same bits, all kinds of not-a-number counted as one."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    if a.dtype == np.float32:
-        both = np.isnan(a) & np.isnan(b)
-        return bool(np.all(both | (a.view(np.uint32) == b.view(np.uint32))))
+    if a.dtype.kind == "f":
+        both, bits = np.isnan(a) & np.isnan(b), f"u{a.dtype.itemsize}"
+        return bool(np.all(both | (a.view(bits) == b.view(bits))))
     return bool(np.array_equal(a, b))
 
 
@@ -134,7 +134,7 @@ class _Generator:
             for output in self.outputs:
                 output[i] = self.constant(output.dtype)
         with k.loop("clear", scratch.shape[0]) as i:
-            scratch[i] = Constant(0 if scratch.dtype is not DType.F32 else 0.0, scratch.dtype)
+            scratch[i] = Constant(0.0 if scratch.dtype.is_float else 0, scratch.dtype)
         self.inputs.append(state)
         self.outputs.append(state)
         self.pointers(scratch)
@@ -237,7 +237,7 @@ class _Generator:
             return Constant(r.randint(0, 1), dtype)
         if dtype.is_float:
             number = r.choice([0.0, -0.0, 1.0, 0.1, -2.5, 1e-40, 3e38, r.uniform(-100, 100)])
-            return Constant(float(np.float32(number)), dtype)
+            return Constant(float(dtype.numpy.type(number)), dtype)
         low, high = dtype.limits
         return Constant(r.choice([low, high, r.randint(low, high), r.randint(max(low, -9), 9), 1, 0]), dtype)
 
@@ -267,7 +267,7 @@ class _Generator:
             return select(self.expression(DType.BOOL, depth - 1), *self.two(dtype, depth - 1))
         if r.random() < 0.25:
             return self.conversion(dtype, depth - 1)
-        return self.real(depth - 1) if dtype.is_float else self.integer(dtype, depth - 1)
+        return self.real(dtype, depth - 1) if dtype.is_float else self.integer(dtype, depth - 1)
 
     def truth(self, depth: int) -> Expr:
         r = self.random
@@ -299,32 +299,34 @@ class _Generator:
             return high_product()(*self.two(DType.I32, depth))
         return Unary(r.choice(["neg", "not"]), self.expression(dtype, depth))
 
-    def real(self, depth: int) -> Expr:
+    def real(self, dtype: DType, depth: int) -> Expr:
         r = self.random
         if r.random() < 0.3:
             operation = r.choice(["neg", "abs", "floor", "round_even", "sqrt"])
-            return Unary(operation, self.expression(DType.F32, depth))
+            return Unary(operation, self.expression(dtype, depth))
         operation = r.choice(["add", "sub", "mul", "mul", "divide", "min", "max"])
-        return binary(operation, *self.two(DType.F32, depth))
+        return binary(operation, *self.two(dtype, depth))
 
     def conversion(self, dtype: DType, depth: int) -> Expr:
         r = self.random
         source = r.choice([d for d in (*VALUES, DType.INDEX) if d is not dtype])
         value = self.expression(source, depth)
+        if source.is_float and dtype.is_float:
+            return cast(value, dtype)
         if source.is_float:
-            if dtype in (DType.I32, DType.U32) and r.random() < 0.3:
-                return Bitcast(self.number(depth), dtype)
+            if dtype.is_integer and dtype.bits == source.bits and r.random() < 0.3:
+                return Bitcast(self.number(source, depth), dtype)
             low, high = dtype.limits
             return cast(clamp(value, max(low, -(2.0**20)), min(high, 2.0**20 - 1)), dtype)
         if dtype.is_float:
-            if source in (DType.I32, DType.U32) and r.random() < 0.3:
+            if source.is_integer and source.bits == dtype.bits and r.random() < 0.3 and source is not DType.INDEX:
                 # Exponents in the middle only: no infinity, nothing that is not a number.
-                return Bitcast(binary("and", value, Constant(0x3FFFFFFF, source)), dtype)
+                return Bitcast(binary("and", value, Constant((1 << (dtype.bits - 2)) - 1, source)), dtype)
             return cast(value, dtype)
         if source.is_integer and source.bits == dtype.bits and r.random() < 0.3 and source is not DType.INDEX:
             return Bitcast(value, dtype)
         return cast(value, dtype)
 
-    def number(self, depth: int) -> Expr:
+    def number(self, dtype: DType, depth: int) -> Expr:
         """A float that is a number."""
-        return clamp(self.expression(DType.F32, depth), -1e6, 1e6)
+        return clamp(self.expression(dtype, depth), -1e6, 1e6)

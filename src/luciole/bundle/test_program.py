@@ -12,7 +12,7 @@ from luciole.bundle.glow import placeholder_macros
 from luciole.bundle.header import ModelIdentity
 from luciole.bundle.interface import Interface, Tensor
 from luciole.bundle.templating import render
-from luciole.emit.c_expressions import f32_literal
+from luciole.emit.c_expressions import float_literal
 from luciole.emit.entry_c import literals, wrapped
 from luciole.graph.core import Graph
 from luciole.graph.interpret import run_graph
@@ -76,12 +76,12 @@ class _TestedTensor:
 
 def _tested(tensor: Tensor, data: Array, address: str, is_output: bool) -> _TestedTensor:
     tolerance = ""
-    if is_output and tensor.dtype is DType.F32:
+    if is_output and tensor.dtype.is_float:
         finite = np.abs(data[np.isfinite(data)])
         largest = float(finite.max()) if finite.size else 0.0
-        tolerance = f32_literal(float(f"{FLOAT_TOLERANCE * max(largest, 1e-30):.3g}"))
+        tolerance = float_literal(float(f"{FLOAT_TOLERANCE * max(largest, 1e-30):.3g}"), tensor.dtype)
         # Fewer digits than a float has, so that the last bits of this machine's sums do not show.
-        data = np.array([float(f"{v:.6g}") for v in data.reshape(-1).tolist()], np.float32)
+        data = np.array([float(f"{v:.6g}") for v in data.reshape(-1).tolist()], tensor.dtype.numpy)
     values = "\n".join(wrapped(literals(data), "    "))
     return _TestedTensor(tensor.name, tensor.c_type, tensor.elements, values, address, tolerance)
 
@@ -102,8 +102,8 @@ def _arbitrary(type: TensorType, index: int) -> Array:
     """Numbers without a pattern, by Knuth's multiplicative hash, so that they depend on no library's generator."""
     counters = np.arange(1, type.elements + 1, dtype=np.uint64) + np.uint64(7919 * index)
     mixed = (counters * np.uint64(2654435761)) & np.uint64(0xFFFF_FFFF)
-    if type.dtype is DType.F32:
-        data: Array = (mixed.astype(np.float64) / 2.0**31 - 1.0).astype(np.float32)
+    if type.dtype.is_float:
+        data: Array = (mixed.astype(np.float64) / 2.0**31 - 1.0).astype(type.dtype.numpy)
     elif type.dtype is DType.BOOL:
         data = mixed >= np.uint64(1 << 31)
     else:

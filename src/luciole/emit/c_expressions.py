@@ -6,7 +6,6 @@ of the operands show that it cannot overflow it prints plainly, and so does that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -75,6 +74,16 @@ def f32_literal(value: float) -> str:
     """A finite float constant in decimal, with the fewest digits that give back the same float32."""
     shown = str(np.float32(value))
     return shown + ("f" if "." in shown or "e" in shown else ".0f")
+
+
+def f64_literal(value: float) -> str:
+    """A finite double constant in decimal, with the fewest digits that give back the same float64."""
+    return repr(float(value))
+
+
+def float_literal(value: float, dtype: DType) -> str:
+    """A finite constant of a floating-point type in decimal."""
+    return f64_literal(value) if dtype is DType.F64 else f32_literal(value)
 
 
 @dataclass
@@ -155,10 +164,12 @@ class ExpressionPrinter:
     def _constant(self, expr: Constant) -> Text:
         if expr.dtype.is_float:
             self.used.add("float")
-            value = np.float32(expr.value)
-            if not math.isfinite(value):
-                return self._function("f32_of_bits", f"0x{int(value.view(np.uint32)):08x}u")
-            return Text(f32_literal(float(value)), UNARY if np.signbit(value) else PRIMARY)
+            value = np.array(expr.value, expr.dtype.numpy)
+            if not np.isfinite(value):
+                bits = int(value.view(f"u{expr.dtype.size_bytes}"))
+                literal = f"0x{bits:08x}u" if expr.dtype is DType.F32 else f"UINT64_C(0x{bits:016x})"
+                return self._function(f"{expr.dtype.value}_of_bits", literal)
+            return Text(float_literal(float(value), expr.dtype), UNARY if np.signbit(value) else PRIMARY)
         number = int(expr.value)
         if expr.dtype in (DType.I32, DType.INDEX, DType.I64) and number == expr.dtype.limits[0]:
             # The literal without its sign has no type: the least number is written as a difference.
@@ -257,7 +268,8 @@ class ExpressionPrinter:
         if operation == "neg" and isinstance(expr.a, Constant) and dtype.is_integer:
             return self._constant(Constant(wrap(-int(expr.a.value), dtype), dtype))
         if dtype.is_float and operation != "neg":
-            return self._function(operation, self.value(expr.a))
+            suffix = "_f64" if dtype is DType.F64 else ""
+            return self._function(operation + suffix, self.value(expr.a))
         if operation == "not" and dtype is DType.BOOL:
             return Text(f"!{self.exact(expr.a).at(UNARY)}", UNARY)
         if operation == "neg" and dtype.is_integer and dtype is not DType.INDEX and self._may_wrap(expr):
@@ -343,10 +355,10 @@ class ExpressionPrinter:
         if source is target:
             return self.exact(expr.a)
         if source.is_float:
-            bits = self._function("bits_of_f32", self.value(expr.a))
+            bits = self._function(f"bits_of_{source.value}", self.value(expr.a))
             return self._signed(bits, target)
         if target.is_float:
-            return self._function("f32_of_bits", self._modular(expr.a, 32).text)
+            return self._function(f"{target.value}_of_bits", self._modular(expr.a, target.bits).text)
         return Text(f"({REGISTER_TYPES[target]}){self.exact(expr.a).at(UNARY)}", UNARY)
 
     # Memory and calls

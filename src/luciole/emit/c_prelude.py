@@ -25,6 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from luciole.emit.c_doubles import DOUBLE_HELPERS
 from luciole.errors import InternalError
 from luciole.ir.types import DType
 
@@ -40,6 +41,7 @@ REGISTER_TYPES: dict[DType, str] = {
     DType.I64: "int64_t",
     DType.U64: "uint64_t",
     DType.F32: "float",
+    DType.F64: "double",
     DType.INDEX: "int32_t",
 }
 MEMORY_TYPES: dict[DType, str] = REGISTER_TYPES | {DType.BOOL: "uint8_t"}
@@ -257,6 +259,7 @@ _HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "floor": (_FLOOR, ("round_even",)),
     "saturate_8": (_SATURATE_BYTE, ()),
     "sqrt": (_SQRT, ("float", "bits_of_f32", "f32_of_bits")),
+    **DOUBLE_HELPERS,
 }
 
 
@@ -369,14 +372,14 @@ def _read_function(name: str, dtype: DType, alignment: int) -> tuple[str, tuple[
         assembled = "(uint16_t)(address[0] | address[1] << 8)"
     else:
         assembled = "(" + " | ".join([parts[0], *(f"({p})" for p in parts[1:])]) + ")"
-    value = f"luciole_f32_of_bits{assembled}" if dtype.is_float else f"({register}){assembled}"
+    value = f"luciole_{dtype.value}_of_bits{assembled}" if dtype.is_float else f"({register}){assembled}"
     text = (
         f"{head}#if defined(__GNUC__) && !defined(LUCIOLE_PORTABLE)\n"
         f"    typedef {memory} aligned __attribute__((__may_alias__, __aligned__({alignment})));\n"
         f"    return *(const aligned *)(const void *)address;\n"
         f"#else\n    return {value};\n#endif\n}}\n"
     )
-    return text, ("endian", *(("float", "f32_of_bits") if dtype.is_float else ()))
+    return text, ("endian", *(("float", f"{dtype.value}_of_bits") if dtype.is_float else ()))
 
 
 def _write_function(name: str, dtype: DType, alignment: int) -> tuple[str, tuple[str, ...]]:
@@ -385,7 +388,7 @@ def _write_function(name: str, dtype: DType, alignment: int) -> tuple[str, tuple
     if size == 1:
         value = "value != 0" if dtype is DType.BOOL else "value"
         return f"{head}    *address = (unsigned char)({value});\n}}\n", ()
-    bits = "luciole_bits_of_f32(value)" if dtype.is_float else f"(uint{8 * size}_t)value"
+    bits = f"luciole_bits_of_{dtype.value}(value)" if dtype.is_float else f"(uint{8 * size}_t)value"
     lines = "".join(f"    address[{i}] = (unsigned char)(bits{f' >> {8 * i}' if i else ''});\n" for i in range(size))
     text = (
         f"{head}#if defined(__GNUC__) && !defined(LUCIOLE_PORTABLE)\n"
@@ -393,4 +396,4 @@ def _write_function(name: str, dtype: DType, alignment: int) -> tuple[str, tuple
         f"    *(aligned *)(void *)address = value;\n"
         f"#else\n    const uint{8 * size}_t bits = {bits};\n{lines}#endif\n}}\n"
     )
-    return text, ("endian", *(("float", "bits_of_f32") if dtype.is_float else ()))
+    return text, ("endian", *(("float", f"bits_of_{dtype.value}") if dtype.is_float else ()))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from luciole.emit.c import comment_c
-from luciole.emit.c_expressions import f32_literal
+from luciole.emit.c_expressions import float_literal
 from luciole.emit.c_prelude import MEMORY_TYPES
 from luciole.emit.entry import (
     STATUSES,
@@ -328,8 +328,8 @@ def literals(data: Array) -> list[str]:
     """The elements as constants of C that compilers take without a warning for the element's type, in C99 and C++98."""
     values = np.ascontiguousarray(data).reshape(-1)
     match DType.of(data):
-        case DType.F32:
-            return [_float_literal(float(v)) for v in values]
+        case DType.F32 | DType.F64 as dtype:
+            return [_float_literal(float(v), dtype) for v in values]
         case DType.U32:
             return [f"{v}u" for v in values.tolist()]
         case DType.I64 | DType.U64 as dtype:
@@ -341,13 +341,16 @@ def literals(data: Array) -> list[str]:
     return [str(v) for v in values.tolist()]
 
 
-def _float_literal(value: float) -> str:
+def _float_literal(value: float, dtype: DType) -> str:
     """A float constant; infinities and not-a-number are computed by the compiler, so that no header of libm is
     needed.
     """
+    suffix = "f" if dtype is DType.F32 else ""
     if math.isnan(value):
-        return "(0.0f / 0.0f)"
-    return f32_literal(value) if math.isfinite(value) else f"({'-' if value < 0 else ''}1.0f / 0.0f)"
+        return f"(0.0{suffix} / 0.0{suffix})"
+    if not math.isfinite(value):
+        return f"({'-' if value < 0 else ''}1.0{suffix} / 0.0{suffix})"
+    return float_literal(value, dtype)
 
 
 def _wide_literal(value: int, dtype: DType) -> str:

@@ -310,7 +310,7 @@ class LlvmPrinter:
 
     def constant(self, expr: Constant) -> str:
         if expr.dtype.is_float:
-            return float_literal(float(expr.value))
+            return float_literal(float(expr.value), expr.dtype)
         if expr.dtype is DType.BOOL:
             return "true" if expr.value else "false"
         return str(int(expr.value))
@@ -404,18 +404,21 @@ class LlvmPrinter:
             case "floor":
                 rounded = self.round_even(expr, a)
                 is_above = self.operation(f"fcmp ogt {type} {rounded}, {a}")
-                below = self.operation(f"fsub {type} {rounded}, {number(float_literal(1.0), expr)}")
+                below = self.operation(f"fsub {type} {rounded}, {number(float_literal(1.0, expr.dtype), expr)}")
                 return self.operation(f"select {truth_type(expr)} {is_above}, {type} {below}, {type} {rounded}")
-            case "sqrt" if self.target.has("fpu"):
+            case "sqrt" if self.target.has("fpu" if expr.dtype is DType.F32 else "double"):
                 return self.call_llvm(f"llvm.sqrt.{suffix_of(expr)}", type, [(type, a)])
-            case "sqrt" if expr.lanes == 1:
+            case "sqrt" if expr.lanes == 1 and expr.dtype is DType.F32:
                 self.use_helper(SQUARE_ROOT)
                 return self.operation(f"call float @luciole_sqrt(float {a})")
         raise InternalError(f"no LLVM for {expr.operation} of {expr.type_text}")
 
     def round_even(self, expr: Unary, value: str) -> str:
-        """To the nearest integer, ties to even: adding 2**23 leaves no bits for a fraction; the sign stays."""
-        type, limit = type_of(expr), number(float_literal(2.0**23), expr)
+        """To the nearest integer, ties to even: adding 2**23 (of doubles 2**52) leaves no bits for a fraction; the sign
+        stays.
+        """
+        whole_from = 2.0**23 if expr.dtype is DType.F32 else 2.0**52
+        type, limit = type_of(expr), number(float_literal(whole_from, expr.dtype), expr)
         magnitude = self.call_llvm(f"llvm.fabs.{suffix_of(expr)}", type, [(type, value)])
         has_fraction = self.operation(f"fcmp olt {type} {magnitude}, {limit}")
         raised = self.operation(f"fadd {type} {magnitude}, {limit}")
@@ -431,6 +434,12 @@ class LlvmPrinter:
     def cast(self, expr: Cast) -> str:
         source, target = expr.a.dtype, expr.dtype
         a, from_type, to_type = self.expr(expr.a), type_of(expr.a), type_of(expr)
+        if source.is_float and target.is_float:
+            if source is target:
+                return a
+            return self.operation(f"{'fpext' if target is DType.F64 else 'fptrunc'} {from_type} {a} to {to_type}")
+        if source.is_float and target is DType.BOOL:
+            return self.operation(f"fcmp une {from_type} {a}, {number(float_literal(0.0, source), expr.a)}")
         if source.is_float:
             return self.operation(f"{'fptosi' if target.is_signed else 'fptoui'} {from_type} {a} to {to_type}")
         if target.is_float:

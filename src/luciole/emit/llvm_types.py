@@ -19,6 +19,7 @@ TYPES: dict[DType, str] = {
     DType.I64: "i64",
     DType.U64: "i64",
     DType.F32: "float",
+    DType.F64: "double",
     DType.INDEX: "i32",
     DType.POINTER: "ptr",
 }
@@ -46,7 +47,7 @@ def truth_type(expr: Expr) -> str:
 
 def suffix_of(expr: Expr) -> str:
     """The type of an expression at the end of an intrinsic's name."""
-    scalar = "f32" if expr.dtype.is_float else TYPES[expr.dtype]
+    scalar = expr.dtype.value if expr.dtype.is_float else TYPES[expr.dtype]
     return scalar if expr.lanes == 1 else f"v{expr.lanes}{scalar}"
 
 
@@ -55,7 +56,7 @@ def number(text: str, expr: Expr) -> str:
     return text if expr.lanes == 1 else f"splat ({TYPES[expr.dtype]} {text})"
 
 
-def float_literal(value: float) -> str:
-    """A float32 number as LLVM writes it: the hexadecimal digits of the double of the same value."""
-    single = struct.unpack("<f", struct.pack("<f", value))[0]
-    return f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
+def float_literal(value: float, dtype: DType) -> str:
+    """A float as LLVM writes it: the hexadecimal digits of the double of the same value."""
+    rounded = struct.unpack("<f", struct.pack("<f", value))[0] if dtype is DType.F32 else value
+    return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"

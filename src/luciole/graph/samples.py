@@ -26,6 +26,14 @@ class Samples:
         """A float activation of one axis with given elements."""
         return self._activation(np.array(values, np.float32))
 
+    def f64(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Value:
+        """A double activation, uniform in low..high."""
+        return self._activation(np.asarray(self.random.uniform(low, high, shape), np.float64))
+
+    def f64_values(self, *values: float) -> Value:
+        """A double activation of one axis with given elements."""
+        return self._activation(np.array(values, np.float64))
+
     def i8(self, *shape: int, scale: float = 0.05, zero: int = 0) -> Value:
         """A quantized activation over the whole range, both ends included where there is room."""
         data = self.random.integers(-128, 128, shape).astype(np.int8)
@@ -40,7 +48,9 @@ class Samples:
         """An activation of any element type without quantization; integers over their whole range, both ends included
         where there is room.
         """
-        if dtype.is_float:
+        if dtype is DType.F64:
+            return self.f64(*shape, low=-4.0, high=4.0)
+        if dtype is DType.F32:
             return self.f32(*shape, low=-4.0, high=4.0)
         low, high = (0, 1) if dtype is DType.BOOL else dtype.limits
         data = self.random.integers(low, high, shape, np.uint64 if low == 0 else np.int64, endpoint=True)

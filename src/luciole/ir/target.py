@@ -18,8 +18,9 @@ VECTOR_FEATURES = frozenset({"mve", "rvv", "neon", "sse2"})
 class Target:
     """A core (or this machine, `native`): how LLVM names it and what kernels may rely on.
 
-    `features` are Luciole's own words that kernels ask for: dsp, mve, long_multiply (32x32->64), fpu, neon, rvv, avx2,
-    avx512, ... `float_abi` is how functions that pass floats are called: `soft` or `hard`; int8 bundles pass none.
+    `features` are Luciole's own words that kernels ask for: dsp, mve, long_multiply (32x32->64), fpu, double, neon,
+    rvv, avx2, avx512, ... `float_abi` is how functions that pass floats are called: `soft` or `hard`; int8 bundles pass
+    none.
     """
 
     name: str

@@ -40,20 +40,22 @@ def is_word(text: str) -> bool:
     return _WORD.fullmatch(text) is not None
 
 
-def float_text(value: float) -> str:
-    """The shortest decimal number that is read back as the same float32: `0.1`, `1e-05`, `-0.0`, `inf`, `nan`."""
+def float_text(value: float, *, is_double: bool = False) -> str:
+    """The shortest decimal number that is read back as the same float32, or float64 where `is_double`: `0.1`, `1e-05`,
+    `-0.0`, `inf`, `nan`.
+    """
     with np.errstate(over="ignore", under="ignore"):
-        number = np.float32(value)
+        number = np.float64(value) if is_double else np.float32(value)
     if not math.isfinite(number):
         return str(float(number))
     text = str(number)
     return text if "." in text or "e" in text else f"{text}.0"
 
 
-def float_value(text: str) -> float:
-    """The float32 number nearest to a decimal one, as a Python float."""
+def float_value(text: str, *, is_double: bool = False) -> float:
+    """The float32 number nearest to a decimal one, or the float64 where `is_double`, as a Python float."""
     with np.errstate(over="ignore", under="ignore"):
-        return float(np.float32(text))
+        return float(text) if is_double else float(np.float32(text))
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,19 @@ class DType(Enum):
     I64 = "i64"
     U64 = "u64"
     F32 = "f32"
+    F64 = "f64"
     INDEX = "index"
     POINTER = "pointer"
 
     @property
     def is_float(self) -> bool:
         """Whether this is a floating-point type."""
-        return self is DType.F32
+        return self in (DType.F32, DType.F64)
 
     @property
     def is_integer(self) -> bool:
         """Whether this is an integer type, `INDEX` included and `BOOL` not."""
-        return self not in (DType.F32, DType.BOOL, DType.POINTER)
+        return self not in (DType.F32, DType.F64, DType.BOOL, DType.POINTER)
 
     @property
     def is_signed(self) -> bool:
@@ -94,6 +95,7 @@ _NUMPY: dict[DType, np.dtype[np.generic]] = {
     DType.I64: np.dtype(np.int64),
     DType.U64: np.dtype(np.uint64),
     DType.F32: np.dtype(np.float32),
+    DType.F64: np.dtype(np.float64),
     DType.INDEX: np.dtype(np.int32),
 }
 _FROM_NUMPY = {d.name: t for t, d in _NUMPY.items() if t is not DType.INDEX}

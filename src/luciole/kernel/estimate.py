@@ -153,7 +153,7 @@ class _Prices:
         return sum(map(self.value, children(expr)))
 
     def is_soft(self, dtype: DType) -> bool:
-        return dtype.is_float and not self.target.has("fpu")
+        return dtype.is_float and not self.target.has("double" if dtype is DType.F64 else "fpu")
 
     def width(self, dtype: DType) -> float:
         """Registers that a number takes."""

@@ -1,7 +1,7 @@
 """The meaning of expressions in numpy: on scalars for the interpreter, on whole arrays for operators' `compute`.
 
-Integers wrap as numpy arrays do; floats are float32, each operation rounded on its own, so the bits are those of any
-IEEE machine.
+Integers wrap as numpy arrays do; floats are float32 or float64, each operation rounded on its own, so the bits are
+those of any IEEE machine.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 An expression is a scalar, or a vector of `lanes` numbers of one type, on which operations work lane by lane; `vectors`
 has the expressions that only vectors know. Integer arithmetic wraps as in two's complement, except for `INDEX`, whose
-arithmetic must not overflow. Floating-point operations are IEEE single precision, each rounded on its own (nothing is
-contracted).
+arithmetic must not overflow. Floating-point operations are IEEE single or double precision, each rounded on its own
+(nothing is contracted).
 
 Shifts take amounts from 0 to one less than the width; `divide` and `remainder` truncate toward zero and never divide by
 zero; a cast from float to integer truncates and must be in range. The interpreter checks all of these.
@@ -252,8 +252,8 @@ class Select(Expr):
 
 @dataclass(frozen=True)
 class Cast(Expr):
-    """Conversion of a value: integers wrap or extend, integer to float rounds to nearest even, float to integer
-    truncates.
+    """Conversion of a value: integers wrap or extend, integer to float and float to narrower float round to nearest
+    even, float to integer truncates.
     """
 
     a: Expr
@@ -393,7 +393,7 @@ def as_expr(value: Operand, dtype: DType, lanes: int = 1) -> Expr:
     if lanes > 1:
         return Splat(as_expr(value, dtype), lanes)
     if dtype.is_float:
-        return Constant(c_float(value).value, dtype)
+        return Constant(float(value) if dtype is DType.F64 else c_float(value).value, dtype)
     if isinstance(value, float):
         raise TypeError(f"{value} is not a {dtype.value}")
     return Constant(wrap(int(value), dtype), dtype)

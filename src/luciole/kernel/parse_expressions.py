@@ -75,7 +75,7 @@ _TOKEN = re.compile(
     | (?P<string>"(?:[^"\\\r\n]|\\.)*")
     | (?P<range>\.\.)
     | (?P<number>(?:[0-9]+\.[0-9]+(?:e[-+]?[0-9]+)?|[0-9]+(?:e[-+]?[0-9]+)?)
-        (?:(?:[iu](?:8|16|32|64)|f32|index)(?![A-Za-z0-9_]))?)
+        (?:(?:[iu](?:8|16|32|64)|f(?:32|64)|index)(?![A-Za-z0-9_]))?)
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<mark><<|>>|==|!=|<=|>=|[][(),:=.<>+*/%&|^~-])
     """,
@@ -218,7 +218,7 @@ class ExpressionParser(TextScanner):
         if len(expr.text) > MAXIMUM_NUMBER_LENGTH:
             self.fail("the number is too long", expr.offset)
         if dtype.is_float:
-            return Constant(float_value(expr.text), dtype)
+            return Constant(float_value(expr.text, is_double=dtype is DType.F64), dtype)
         if not dtype.is_integer or not expr.text.lstrip("-").isdecimal():
             self.fail(f"{expr.text} is not {dtype.value}", expr.offset)
         low, high = dtype.limits

@@ -23,8 +23,8 @@
   `-` and `~` before an operand. `min max abs floor round_even sqrt select(condition, a, b)` look like functions, and so
   do conversions (`i32(x)`), `bitcast.f32(x)`, `read.i16(p, offset=2, align=1)`, `address(buffer, bytes)`, intrinsics.
 - A number has the type that its place asks for, or that of the other operand; where neither says it, the type stands
-  after it: `1i64`. Floats are shortest float32. Alignments of buffers and accesses stand where they are not the type's
-  size, and offsets where they are not 0.
+  after it: `1i64`. Floats are the shortest of their type. Alignments of buffers and accesses stand where they are not
+  the type's size, and offsets where they are not 0.
 - Vectors have types such as `i8x16`; a number beside a vector stands in all its lanes, and `i32x4(s)` is a vector of a
   scalar's. `mask=m` in an access says which lanes it touches. `active.boolx4(n)`, `gather.i8x4(p, offsets)`,
   `lanes(a, b, c, d)`, `dot(total, a, b)` and `reduce_add(v)`, `reduce_min(v)`, `reduce_max(v)` are described in
@@ -34,6 +34,8 @@
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from luciole.errors import InternalError
 from luciole.ir.text import float_text, is_word, quote
@@ -178,7 +180,9 @@ def _list(exprs: tuple[Expr, ...]) -> str:
 def _number(constant: Constant) -> str:
     if constant.dtype is DType.BOOL:
         return "true" if constant.value else "false"
-    return float_text(constant.value) if constant.dtype.is_float else str(int(constant.value))
+    if constant.dtype.is_float:
+        return float_text(constant.value, is_double=constant.dtype is DType.F64)
+    return str(int(constant.value))
 
 
 def _typed_number(constant: Constant) -> tuple[str, int]:
@@ -187,11 +191,9 @@ def _typed_number(constant: Constant) -> tuple[str, int]:
         return text, PRIMARY_STRENGTH
     if text in ("inf", "-inf", "nan"):
         # Words take no suffix; as bits they say their type.
-        return f"bitcast.f32({_BITS[text]}u32)", PRIMARY_STRENGTH
+        bits = np.array(float(text), constant.dtype.numpy).view(f"u{constant.dtype.size_bytes}")
+        return f"bitcast.{constant.dtype.value}({bits}u{constant.dtype.bits})", PRIMARY_STRENGTH
     return f"{text}{constant.dtype.value}", UNARY_STRENGTH if text.startswith("-") else PRIMARY_STRENGTH
-
-
-_BITS = {"inf": 0x7F800000, "-inf": 0xFF800000, "nan": 0x7FC00000}
 
 
 def _at(text: tuple[str, int], strength: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from luciole.errors import CompileError, Diagnostics
 from luciole.graph.core import Graph, Operator, Value
-from luciole.ir.target import Target
+from luciole.ir.target import Target, load_targets
 from luciole.ir.types import Array, DType
 from luciole.kernel.core import Kernel
 from luciole.lower.inplace import in_place_operands, merge_parameters
@@ -68,6 +68,21 @@ def lower(
     return Lowering(graph, target, options, small, streams, built if built is not None else {}).run()
 
 
+def check_doubles(op: Operator, target: Target) -> None:
+    """Raise `CompileError` for float64 on a core without a double-precision unit: no bundle calls soft-float routines
+    for it.
+    """
+    types = (*(value.type for value in op.operands), *op.result_types())
+    if op.is_view or target.has("double") or all(type.dtype is not DType.F64 for type in types):
+        return
+    able = ", ".join(name for name, other in load_targets().items() if other.has("double"))
+    raise op.error(
+        f"numbers are f64, and {target.name} has no double-precision unit",
+        "unsupported-types",
+        help=f"make the model float32, or compile for one of {able}",
+    )
+
+
 class Lowering:
     """One run of `lower`: buffers, instructions and kernels so far."""
 
@@ -105,6 +120,7 @@ class Lowering:
         streamed = {op for choice in self.choices.values() for op in choice.operators}
         for op in self.graph.operators:
             try:
+                check_doubles(op, self.target)
                 if op in self.choices:
                     self.streams.append(lower_stream(self, self.choices[op], steps))
                 elif op in streamed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,14 +28,16 @@ from luciole.ops.comparison import Maximum, Minimum
 
 @dataclass(frozen=True, eq=False, repr=False)
 class UnaryOperator(Elementwise):
-    """Base of functions of one element, f32 or i8."""
+    """Base of functions of one element, f32 or i8; those of `takes_doubles` f64 too."""
 
     x: Value
 
+    takes_doubles: ClassVar[bool] = False
+
     def infer(self) -> TensorType:
         x = self.x.type
-        if x.dtype is DType.F32:
-            return TensorType(DType.F32, x.shape)
+        if x.dtype is DType.F32 or (x.dtype is DType.F64 and self.takes_doubles):
+            return TensorType(x.dtype, x.shape)
         if x.dtype is not DType.I8:
             raise self.error("x must be f32 or i8", "unsupported-types")
         common.operand_quant(self, self.x)
@@ -64,7 +67,7 @@ class UnaryOperator(Elementwise):
     def compute(self, x: Array) -> Array:
         if common.is_int8(self.x):
             return common.looked_up(self.table(), x)
-        return np.asarray(self.float_array(x), np.float32)
+        return np.asarray(self.float_array(x), x.dtype)
 
     def parameters(self) -> dict[str, Array]:
         return {"table": self.table()} if common.is_int8(self.x) else {}
@@ -83,6 +86,8 @@ class Relu(UnaryOperator):
 
     rounding: Rounding = "tflite"
 
+    takes_doubles = True
+
     def int8_table(self, source: Quant, target: Quant) -> Array:
         return fixed_point.relu_table(source, target, self.rounding)
 
@@ -95,6 +100,7 @@ class Relu(UnaryOperator):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 3, 7))
+        yield cls(s.f64_values(np.nan, -np.inf, np.inf, -0.0, 3e308, -5e-324))
         yield cls(s.f32_values(np.nan, -np.inf, np.inf, -0.0, 3e38, -1e-45))
         yield cls(s.i8(2, 50, zero=-9), quant=s.quant(0.03, -128))
         yield cls(s.i8(50, zero=127), rounding="tflite-single", quant=s.quant(0.07, 100))
@@ -103,6 +109,8 @@ class Relu(UnaryOperator):
 @operator("relu6")
 class Relu6(UnaryOperator):
     """y = min(max(x, 0), 6); NaN for a NaN. int8: a clamp; the result keeps the quantization of x."""
+
+    takes_doubles = True
 
     def int8_table(self, source: Quant, target: Quant) -> Array:
         if target != source:
@@ -132,11 +140,13 @@ class LeakyRelu(UnaryOperator):
     alpha: float = 0.01
     rounding: Rounding = "tflite"
 
+    takes_doubles = True
+
     def int8_table(self, source: Quant, target: Quant) -> Array:
         return fixed_point.leaky_relu_table(source, target, self.alpha, self.rounding)
 
     def float_array(self, x: Array) -> Array:
-        return np.where(x > 0, x, x * np.float32(self.alpha))
+        return np.where(x > 0, x, x * x.dtype.type(self.alpha))
 
     def float_element(self, x: Expr) -> Expr:
         return select(x > 0.0, x, x * self.alpha)
@@ -144,6 +154,7 @@ class LeakyRelu(UnaryOperator):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 30), alpha=0.2)
+        yield cls(s.f64(30), alpha=0.2)
         yield cls(s.i8(150, zero=4), alpha=0.1, quant=s.quant(0.04, -20))
         yield cls(s.i8(150, zero=100), alpha=-1.5, quant=s.quant(0.04, 3))
 
@@ -220,14 +231,16 @@ def _import_leaky_relu(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @operator("clamp")
 class Clamp(UnaryOperator):
-    """y = min(max(x, low), high); NaN for a NaN. f32 only; infinite limits do not limit."""
+    """y = min(max(x, low), high); NaN for a NaN. Floats only; infinite limits do not limit."""
 
     low: float
     high: float
 
+    takes_doubles = True
+
     def infer(self) -> TensorType:
-        if self.x.type.dtype is not DType.F32:
-            raise self.error("x must be f32", "unsupported-types")
+        if not self.x.type.dtype.is_float:
+            raise self.error("x must be f32 or f64", "unsupported-types")
         if np.isnan(self.low) or np.isnan(self.high):
             raise self.error("limits must be numbers")
         return super().infer()
@@ -241,6 +254,7 @@ class Clamp(UnaryOperator):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 30, low=-4, high=4), -1.25, 2.5)
+        yield cls(s.f64(2, 30, low=-4, high=4), -0.1, 2.3)
         yield cls(s.f32(9, low=-4, high=4), -np.inf, 0.1)
         yield cls(s.f32_values(np.inf, -np.inf, 1.0, 3e38, np.nan), 0.5, np.inf)
         yield cls(s.f32_values(np.inf, -np.inf, np.nan, -0.0), -1.0, 0.5)
@@ -283,18 +297,18 @@ def _import_onnx_clip(node: ForeignNode, g: GraphBuilder) -> Value:
     """
     x = node.input(0)
     bounds = [value for index in (1, 2) if (value := node.optional(index)) is not None]
-    if x.type.dtype is not DType.F32 or any(value.data is None for value in bounds):
+    if not x.type.dtype.is_float or any(value.data is None for value in bounds):
         return _clipped(node, g, x)
     limits = []
     for index, default in ((1, -np.inf), (2, np.inf)):
-        data = node.constant(index) if node.optional(index) is not None else np.array(default, np.float32)
+        data = node.constant(index) if node.optional(index) is not None else np.array(default, x.type.dtype.numpy)
         if data.size != 1:
             raise node.error(f"operand {index} of Clip has {data.size} elements; it must have one")
         limits.append(float(data.item()))
     low, high = limits
     if (low, high) == (0.0, 6.0):
         return g.add(Relu6(x, location=node.location), node.name)
-    if low == 0.0 and high >= np.finfo(np.float32).max:
+    if low == 0.0 and high >= float(np.finfo(x.type.dtype.numpy.name).max):
         return g.add(Relu(x, location=node.location), node.name)
     return g.add(Clamp(x, low, high, location=node.location), node.name)
 

@@ -19,9 +19,9 @@ from luciole.ops import common
 class Cast(Elementwise):
     """y = x as another element type, without regard to any scale.
 
-    Integers lose their high bits or are extended; integers become the nearest float, ties to even. Floats lose their
-    fraction; those beyond an integer type become its least or greatest number, and a NaN becomes 0. Whatever is not
-    zero is true.
+    Integers lose their high bits or are extended; integers and f64 become the nearest float, ties to even. Floats lose
+    their fraction; those beyond an integer type become its least or greatest number, and a NaN becomes 0. Whatever is
+    not zero is true.
     """
 
     x: Value
@@ -42,9 +42,10 @@ class Cast(Elementwise):
 
     def compute(self, x: Array) -> Array:
         if x.dtype.kind != "f" or not self.dtype.is_integer:
-            return x.astype(self.dtype.numpy)
-        low, high = _float_limits(self.dtype)
-        inside = np.clip(np.where(np.isnan(x), np.float32(0), x), low, high)
+            with np.errstate(over="ignore", under="ignore"):
+                return x.astype(self.dtype.numpy)
+        low, high = _float_limits(self.dtype, DType.of(x))
+        inside = np.clip(np.where(np.isnan(x), x.dtype.type(0), x), low, high)
         result = inside.astype(self.dtype.numpy)
         return np.where(x > high, self.dtype.numpy.type(self.dtype.limits[1]), result)
 
@@ -54,7 +55,7 @@ class Cast(Elementwise):
             return x.cast(self.dtype)
         if self.dtype is DType.BOOL:
             return x.ne(0.0)
-        low, high = _float_limits(self.dtype)
+        low, high = _float_limits(self.dtype, x.dtype)
         # The limit is the second operand: a NaN becomes it, and is put right after.
         inside = minimum(maximum(x, low), high).cast(self.dtype)
         bounded = select(x > high, Constant(self.dtype.limits[1], self.dtype), inside)
@@ -71,15 +72,19 @@ class Cast(Elementwise):
             yield cls(s.numbers(source, 30), "i32" if source.bits != 32 else "u8")
         yield cls(s.numbers(DType.I32, 30), "i64")
         yield cls(s.numbers(DType.BOOL, 5), "f32")
+        for target in (DType.BOOL, DType.F32, *common.PLAIN_INTEGERS):
+            yield cls(s.f64_values(*extremes, np.nan, np.inf, -np.inf, 0.1, 2147483647.75, 1e300, 1e19), target.value)
+        for source in (*common.SAMPLED_INTEGERS, DType.I64, DType.F32, DType.BOOL):
+            yield cls(s.numbers(source, 30), "f64")
         yield cls(s.numbers(DType.BOOL, 5), "i64")
 
 
-def _float_limits(dtype: DType) -> tuple[float, float]:
-    """The least and greatest float32 whose whole part an integer type holds."""
+def _float_limits(dtype: DType, source: DType) -> tuple[float, float]:
+    """The least and greatest number of a floating-point type that is whole and that an integer type holds."""
     low, high = dtype.limits
-    greatest = np.float32(high)
+    greatest = np.array(high).astype(source.numpy)
     if int(greatest) > high:
-        greatest = np.nextafter(greatest, np.float32(0))
+        greatest = np.nextafter(greatest, source.numpy.type(0))
     return float(low), float(greatest)
 
 

@@ -310,9 +310,14 @@ def centered(op: Operator, value: Value, element: Expr) -> Expr:
 
 
 def check_bias(op: Operator, b: Value | None, channels: int) -> None:
-    """Raise `CompileError` when a bias does not have one element a channel."""
-    if b is not None and b.type.shape != (channels,):
+    """Raise `CompileError` when a bias does not have one element a channel, of the type that the sum has."""
+    if b is None:
+        return
+    if b.type.shape != (channels,):
         raise op.error(f"b has shape {list(b.type.shape)}, needs {[channels]}")
+    x = op.operands[0].type.dtype
+    if x.is_float and b.type.dtype is not x:
+        raise op.error(f"b must be {x.value} as x is", "unsupported-types")
 
 
 def widened(value: Expr) -> Expr:
@@ -320,9 +325,9 @@ def widened(value: Expr) -> Expr:
     return value if value.dtype.is_float else value.cast(DType.I32)
 
 
-def float_zero() -> Expr:
+def float_zero(dtype: DType = DType.F32) -> Expr:
     """0.0"""
-    return Constant(0.0, DType.F32)
+    return Constant(0.0, dtype)
 
 
 def constant_of(op: Operator, value: Value, name: str) -> Array:
@@ -353,8 +358,9 @@ def float_clamp(value: Expr, low: float, high: float) -> Expr:
 
 def float_clamp_array(values: Array, low: float, high: float) -> Array:
     """`float_clamp` of an array, the same bits."""
-    above = values if low == -np.inf else np.where(np.float32(low) > values, np.float32(low), values)
-    return above if high == np.inf else np.where(np.float32(high) < above, np.float32(high), above)
+    number = values.dtype.type
+    above = values if low == -np.inf else np.where(number(low) > values, number(low), values)
+    return above if high == np.inf else np.where(number(high) < above, number(high), above)
 
 
 def float_activation(activation: str, value: Expr) -> Expr:
@@ -366,6 +372,9 @@ def float_activation_array(activation: str, values: Array) -> Array:
     """A fused activation on a float array, the same bits as `float_activation`."""
     return float_clamp_array(values, *_FLOAT_LIMITS[activation])
 
+
+#: The floating-point types.
+FLOATS = (DType.F32, DType.F64)
 
 #: Integers that are just that.
 PLAIN_INTEGERS = (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64)

@@ -37,6 +37,7 @@ class Comparison(Elementwise):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32_values(1.0, 2.0, np.nan, 0.0, np.inf), s.f32_values(1.0, 1.5, np.nan, -0.0, np.inf))
         yield cls(s.f32_values(1.0, 2.0), s.constant(np.array(np.nan, np.float32)))
+        yield cls(s.f64_values(1.0, 2.0, np.nan, 0.1), s.f64_values(1.0, 1.5, np.nan, 0.30000000000000004))
         yield cls(s.numbers(DType.BOOL, 2, 8), s.numbers(DType.BOOL, 8))
         yield cls(s.i8(3, 20, zero=4), s.i8(3, 1, zero=4))
         yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 2, 9)) for dtype in common.SAMPLED_INTEGERS)
@@ -107,6 +108,7 @@ class Select(Elementwise):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.numbers(DType.BOOL, 2, 9), s.f32(2, 9), s.f32(9))
+        yield cls(s.numbers(DType.BOOL, 2, 9), s.f64(2, 9), s.constant(np.array(np.nan)))
         yield cls(s.numbers(DType.BOOL, 3, 1), s.i8(4, zero=3), s.i8(3, 4, zero=3))
         yield cls(s.numbers(DType.BOOL, 4), s.numbers(DType.BOOL, 4), s.numbers(DType.BOOL, 4))
         yield cls(s.numbers(DType.BOOL, 6), s.numbers(DType.I64, 6), s.numbers(DType.I64, 1))
@@ -135,6 +137,7 @@ class Extremum(Elementwise):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32_values(1.0, 2.0, np.nan, 3.0, -np.inf), s.f32_values(1.5, np.nan, np.nan, 2.0, np.inf))
         yield cls(s.f32(2, 3, 4), s.f32_weights(4))
+        yield cls(s.f64_values(1.0, np.nan, 0.1, -np.inf), s.f64_values(1.5, 2.0, 0.10000000000000002, -1.7e308))
         yield cls(s.i8(3, 20, zero=4), s.i8(3, 1, zero=4))
         yield from (cls(s.numbers(dtype, 2, 9), s.numbers(dtype, 9)) for dtype in common.SAMPLED_INTEGERS)
 
@@ -197,7 +200,7 @@ def _import_extremum(node: ForeignNode, g: GraphBuilder) -> Value:
 def _import_is_nan(node: ForeignNode, g: GraphBuilder) -> Value:
     """What is not equal to itself."""
     x = node.input(0)
-    if x.type.dtype is not DType.F32:
+    if not x.type.dtype.is_float:
         raise node.unsupported(f"IsNaN of {x.type}", code="unsupported-types")
     return g.add(Not(g.add(Equal(x, x, location=node.location)), location=node.location), node.name)
 
@@ -206,12 +209,12 @@ def _import_is_nan(node: ForeignNode, g: GraphBuilder) -> Value:
 def _import_is_inf(node: ForeignNode, g: GraphBuilder) -> Value:
     """Equal to one of the infinities, those that the attributes ask for."""
     x = node.input(0)
-    if x.type.dtype is not DType.F32:
+    if not x.type.dtype.is_float:
         raise node.unsupported(f"IsInf of {x.type}", code="unsupported-types")
     found = []
     for attribute, infinity in (("detect_negative", -np.inf), ("detect_positive", np.inf)):
         if node.integer(attribute, 1):
-            limit = g.constant(np.array(infinity, np.float32))
+            limit = g.constant(np.array(infinity, x.type.dtype.numpy))
             found.append(g.add(Equal(x, limit, location=node.location)))
     if not found:
         return g.add(Less(x, x, location=node.location), node.name)

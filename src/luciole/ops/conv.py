@@ -57,8 +57,8 @@ class Conv2d(WindowedSum):
             raise self.error("x and w must have four axes")
         if x.shape[3] != w.shape[3]:
             raise self.error(f"x has {x.shape[3]} channels, w takes {w.shape[3]}")
-        if x.dtype is not w.dtype or x.dtype not in (DType.F32, DType.I8):
-            raise self.error("x and w must both be f32 or both i8", "unsupported-types")
+        if x.dtype is not w.dtype or x.dtype not in (*common.FLOATS, DType.I8):
+            raise self.error("x and w must both be f32, both f64, or both i8", "unsupported-types")
         if problem := self.window.problem((x.shape[1], x.shape[2])):
             raise self.error(problem)
         common.check_bias(self, self.b, w.shape[0])
@@ -78,7 +78,7 @@ class Conv2d(WindowedSum):
             return self.sums().compute(common.exact_matmul(flat, w.reshape(channels, -1).T))
         patches = self.window.patches(x, 0.0)
         total = patches.reshape(*patches.shape[:3], -1) @ w.reshape(channels, -1).T
-        return common.float_activation_array(self.activation, total if b is None else total + b).astype(np.float32)
+        return common.float_activation_array(self.activation, total if b is None else total + b).astype(x.dtype)
 
     @once
     def sums(self) -> WeightedSum:
@@ -140,6 +140,7 @@ class Conv2d(WindowedSum):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(1, 5, 4, 3), s.f32_weights(4, 3, 3, 3), s.f32_weights(4), pads=(1, 1, 1, 1), activation="relu")
         yield cls(s.f32(2, 5, 6, 2), s.f32_weights(3, 2, 3, 2), strides=(2, 1), dilations=(1, 2))
+        yield cls(s.f64(1, 5, 4, 3), s.f64(4, 3, 3, 3), s.f64(4), pads=(1, 1, 1, 1), activation="relu")
         yield cls(s.i8(1, 4, 3, 5, zero=-128), s.i8_weights(8, 1, 1, 5), s.i32_bias(8), quant=s.quant(0.2, -7))
         yield cls(
             s.i8(1, 6, 5, 3, zero=11),

@@ -62,8 +62,8 @@ class DepthwiseConv2d(WindowedSum):
             raise self.error("x must have four axes, and w four, the first of size 1")
         if min(x.shape[3], w.shape[3]) < 1 or w.shape[3] % x.shape[3]:
             raise self.error(f"w has {w.shape[3]} channels, no multiple of the {x.shape[3]} of x")
-        if x.dtype is not w.dtype or x.dtype not in (DType.F32, DType.I8):
-            raise self.error("x and w must both be f32 or both i8", "unsupported-types")
+        if x.dtype is not w.dtype or x.dtype not in (*common.FLOATS, DType.I8):
+            raise self.error("x and w must both be f32, both f64, or both i8", "unsupported-types")
         if problem := self.window.problem((x.shape[1], x.shape[2])):
             raise self.error(problem)
         common.check_bias(self, self.b, w.shape[3])
@@ -81,8 +81,8 @@ class DepthwiseConv2d(WindowedSum):
             patches = self.window.patches(x, zero).astype(np.int64) - zero
             return self.sums().compute((patches.repeat(self.multiplier, axis=-1) * w[0]).sum(axis=(3, 4)))
         patches = self.window.patches(x, 0.0).repeat(self.multiplier, axis=-1)
-        total = (patches * w[0]).sum(axis=(3, 4), dtype=np.float32)
-        return common.float_activation_array(self.activation, total if b is None else total + b).astype(np.float32)
+        total = (patches * w[0]).sum(axis=(3, 4), dtype=x.dtype)
+        return common.float_activation_array(self.activation, total if b is None else total + b).astype(x.dtype)
 
     @once
     def sums(self) -> WeightedSum:

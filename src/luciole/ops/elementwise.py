@@ -28,7 +28,7 @@ from luciole.ops.tflite_options import fused_activation, require_scale
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BinaryOperator(Elementwise):
-    """Base of operators of two operands that broadcast: f32, quantized i8, or integers of any type that are no reals.
+    """Base of operators of two operands that broadcast: floats of one type, quantized i8, or integers of any type.
 
     An activation may be fused, but not behind plain integers.
     """
@@ -49,10 +49,10 @@ class BinaryOperator(Elementwise):
         a, b = self.a.type, self.b.type
         dtypes = (DType.F32, DType.I8) if self.is_quantized else tuple(d for d in DType if d is not DType.BOOL)
         if a.dtype is not b.dtype or a.dtype not in dtypes:
-            allowed = "f32 or both i8" if self.is_quantized else "f32 or both integers of one type"
+            allowed = "f32 or both i8" if self.is_quantized else "f32, both f64, or both integers of one type"
             raise self.error(f"a and b must both be {allowed}", "unsupported-types")
         common.check_activation(self, self.activation)
-        if self.activation != "none" and not self.is_quantized and a.dtype is not DType.F32:
+        if self.activation != "none" and not self.is_quantized and not a.dtype.is_float:
             raise self.error(f"integers without quantization have no activation {self.activation}")
         return TensorType(a.dtype, common.broadcast(self, a.shape, b.shape), self.quant)
 
@@ -194,6 +194,7 @@ class Add(BinaryOperator):
         yield cls(s.i8(40, scale=2.0), s.i8(40, zero=7), rounding="tflite-single", quant=s.quant(1.9, 1))
         yield cls(s.i8(3, 60, zero=9), s.i8(60, scale=0.07), rounding="onnx", activation="relu", quant=s.quant(0.1, -5))
         yield cls(s.i8(90, zero=-7), s.i8(90), rounding="onnx", is_unsigned=True, quant=s.quant(0.1, -128))
+        yield cls(s.f64(3, 5), s.f64(5), activation="relu6")
         yield from (cls(s.numbers(dtype, 3, 5), s.numbers(dtype, 5)) for dtype in common.SAMPLED_INTEGERS)
 
 
@@ -222,6 +223,7 @@ class Sub(BinaryOperator):
         yield cls(s.i8(3, 7, zero=-4), s.i8(3, 7, scale=0.013, zero=127), quant=s.quant(0.06, -30))
         yield cls(s.i8(), s.i8(2, 2, zero=-128), quant=s.quant(0.2, 127))
         yield cls(s.i8(70, zero=-128), s.i8(70, scale=0.013, zero=50), rounding="onnx", quant=s.quant(0.04, 3))
+        yield cls(s.f64(3, 5), s.f64(3, 1))
         yield from (cls(s.numbers(dtype, 3, 5), s.numbers(dtype, 3, 5)) for dtype in common.SAMPLED_INTEGERS)
 
 
@@ -265,6 +267,7 @@ class Mul(BinaryOperator):
         yield cls(s.i8(9, zero=5), s.i8(9, zero=-6), rounding="tflite-single", quant=s.quant(0.1, 2))
         yield cls(s.i8(5, 40, zero=5), s.i8(40, zero=-6), rounding="onnx", quant=s.quant(0.1, 2))
         yield cls(s.i8(80, zero=-128), s.i8(80), rounding="onnx", is_unsigned=True, quant=s.quant(0.3, -40))
+        yield cls(s.f64(20), s.constant(np.array(0.1)), activation="relu")
         yield from (cls(s.numbers(dtype, 20), s.numbers(dtype, 1)) for dtype in common.SAMPLED_INTEGERS)
 
 
@@ -318,6 +321,7 @@ class Div(BinaryOperator):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 3, 4, low=-8, high=8), s.f32(3, 1, low=0.25, high=4), activation="relu_n1_to_1")
         yield cls(s.f32_values(1.0, -1.0, 0.0, np.inf, 3e38), s.f32_values(0.0, -0.0, 0.0, np.inf, 1e-5))
+        yield cls(s.f64_values(1.0, -1.0, 0.0, np.inf, 3e307, 1.0), s.f64_values(0.0, -0.0, 0.0, np.inf, 1e-5, 3.0))
         for dtype in (DType.I8, DType.U16, DType.I32, DType.U32):
             yield cls(s.numbers(dtype, 40), s.numbers(dtype, 40))
             divisors = s.random.integers(0, 4, 40).astype(dtype.numpy)
@@ -351,7 +355,8 @@ def _import_onnx_div(node: ForeignNode, g: GraphBuilder) -> Value:
 @onnx("Reciprocal")
 def _import_reciprocal(node: ForeignNode, g: GraphBuilder) -> Value:
     """1 / x"""
-    return g.add(Div(g.constant(np.array(1, np.float32)), node.input(0), location=node.location), node.name)
+    x = node.input(0)
+    return g.add(Div(g.constant(np.array(1, x.type.dtype.numpy)), x, location=node.location), node.name)
 
 
 @onnx("Sum", "Mean")
@@ -379,6 +384,8 @@ def _import_batch_normalization(node: ForeignNode, g: GraphBuilder) -> Value:
         raise node.unsupported("BatchNormalization with spatial 0 is not supported")
     if x.type.rank < 2:
         raise node.error(f"BatchNormalization of {x.type}, which has no channels")
+    if not x.type.dtype.is_float:
+        raise node.unsupported(f"BatchNormalization of {x.type}", code="unsupported-types")
     channels = x.type.shape[1]
     scale, bias, mean, variance = (node.constant(index).astype(np.float64) for index in range(1, 5))
     if any(array.shape != (channels,) for array in (scale, bias, mean, variance)):
@@ -390,7 +397,7 @@ def _import_batch_normalization(node: ForeignNode, g: GraphBuilder) -> Value:
     shape = (channels, *(1,) * (x.type.rank - 2))
 
     def constant(values: Array, what: str) -> Value:
-        return g.constant(values.astype(np.float32).reshape(shape), name=f"{node.name}/{what}")
+        return g.constant(values.astype(x.type.dtype.numpy).reshape(shape), name=f"{node.name}/{what}")
 
     scaled = g.add(Mul(x, constant(factor, "factor"), location=node.location), f"{node.name}/scaled")
     return g.add(Add(scaled, constant(bias - mean * factor, "offset"), location=node.location), node.name)

@@ -169,50 +169,61 @@ class Erf(FloatFunction):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FloatOperation(FloatFunction):
-    """Base of functions of one float that kernels know by name."""
+    """Base of functions of one float that kernels know by name; f32 or f64."""
 
     operation: ClassVar[str]
 
+    def infer(self) -> TensorType:
+        if not self.x.type.dtype.is_float:
+            raise self.error("x must be f32 or f64", "unsupported-types")
+        return self.x.type
+
     def compute(self, x: Array) -> Array:
         with np.errstate(invalid="ignore"):
-            return np.asarray(unary_value(self.operation, x, DType.F32), np.float32)
+            return np.asarray(unary_value(self.operation, x, DType.of(x)), x.dtype)
 
     def element(self, v: Views, *operands: Expr) -> Expr:
         (x,) = operands
         return Unary(self.operation, x.as_data())
 
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield from super().samples(s)
+        yield cls(s.f64_values(*_SPECIAL, 4503599627370495.5, -4503599627370497.0, 5e-324, 1e300, 0.1, 2.0))
+        yield cls(s.f64(3, 30, low=-3, high=300))
+
 
 @operator("sqrt")
 class Sqrt(FloatOperation):
-    """y = the square root of x; NaN below 0; f32 only."""
+    """y = the square root of x; NaN below 0; f32 or f64."""
 
     operation = "sqrt"
 
 
 @operator("floor")
 class Floor(FloatOperation):
-    """y = the greatest whole number that is not above x; f32 only."""
+    """y = the greatest whole number that is not above x; f32 or f64."""
 
     operation = "floor"
 
 
 @operator("round")
 class Round(FloatOperation):
-    """y = the whole number nearest to x, of two the even one; f32 only."""
+    """y = the whole number nearest to x, of two the even one; f32 or f64."""
 
     operation = "round_even"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NumberFunction(Elementwise):
-    """Base of functions of one number: f32, or plain integers, which wrap."""
+    """Base of functions of one number: floats, or plain integers, which wrap."""
 
     x: Value
 
     def infer(self) -> TensorType:
         x = self.x.type
         if x.dtype is DType.BOOL or x.quant is not None:
-            raise self.error("x must be f32 or integers without quantization", "unsupported-types")
+            raise self.error("x must be floats, or integers without quantization", "unsupported-types")
         return x
 
     def in_place_operands(self) -> tuple[str, ...]:
@@ -221,6 +232,7 @@ class NumberFunction(Elementwise):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32_values(*_SPECIAL))
+        yield cls(s.f64_values(*_SPECIAL))
         yield from (cls(s.numbers(dtype, 20)) for dtype in common.SAMPLED_INTEGERS)
 
 
@@ -305,5 +317,5 @@ def _import_softplus(node: ForeignNode, g: GraphBuilder) -> Value:
     x = node.input(0)
     negative = g.add(Neg(g.add(Abs(x, location=node.location)), location=node.location))
     rest = g.add(Log1p(g.add(Exp(negative, location=node.location)), location=node.location))
-    positive = g.add(Maximum(x, g.constant(np.array(0, np.float32)), location=node.location))
+    positive = g.add(Maximum(x, g.constant(np.array(0, x.type.dtype.numpy)), location=node.location))
     return g.add(Add(positive, rest, location=node.location), node.name)

@@ -44,8 +44,8 @@ class FullyConnected(Operator):
             raise self.error("x must have an axis, and w two")
         if x.shape[-1] != w.shape[1]:
             raise self.error(f"x has rows of {x.shape[-1]} elements, w takes {w.shape[1]}")
-        if x.dtype is not w.dtype or x.dtype not in (DType.F32, DType.I8):
-            raise self.error("x and w must both be f32 or both i8", "unsupported-types")
+        if x.dtype is not w.dtype or x.dtype not in (*common.FLOATS, DType.I8):
+            raise self.error("x and w must both be f32, both f64, or both i8", "unsupported-types")
         common.check_bias(self, self.b, w.shape[0])
         common.check_activation(self, self.activation)
         return TensorType(x.dtype, (*x.shape[:-1], w.shape[0]), self.quant)
@@ -57,7 +57,7 @@ class FullyConnected(Operator):
         if common.is_int8(self.x):
             return self.sums().compute(common.exact_matmul(x.astype(np.int64) - self.sums().zero_point, w.T))
         product = x @ w.T
-        return common.float_activation_array(self.activation, product if b is None else product + b).astype(np.float32)
+        return common.float_activation_array(self.activation, product if b is None else product + b).astype(x.dtype)
 
     @once
     def sums(self) -> WeightedSum:
@@ -91,6 +91,7 @@ class FullyConnected(Operator):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(2, 7), s.f32_weights(5, 7), s.f32_weights(5), activation="relu")
         yield cls(s.f32(3), s.f32_weights(1, 3))
+        yield cls(s.f64(2, 7), s.f64(5, 7), s.f64(5), activation="relu")
         yield cls(s.i8(1, 9, zero=-128), s.i8_weights(6, 9, axis=None), s.i32_bias(6), quant=s.quant(0.15, 12))
         yield cls(
             s.i8(2, 3, 8, zero=127), s.i8_weights(8, 8), s.i32_bias(8), activation="relu6", quant=s.quant(0.03, -128)
@@ -117,8 +118,8 @@ class MatMul(Operator):
             raise self.error("a and b must have two axes at least")
         if a.shape[-1] != b.shape[-2]:
             raise self.error(f"a has rows of {a.shape[-1]} elements, b has columns of {b.shape[-2]}")
-        if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.I8):
-            raise self.error("a and b must both be f32 or both i8", "unsupported-types")
+        if a.dtype is not b.dtype or a.dtype not in (*common.FLOATS, DType.I8):
+            raise self.error("a and b must both be f32, both f64, or both i8", "unsupported-types")
         try:
             batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
         except ValueError as problem:
@@ -130,7 +131,7 @@ class MatMul(Operator):
 
     def compute(self, a: Array, b: Array) -> Array:
         if not common.is_int8(self.a):
-            return np.asarray(a @ b, np.float32)
+            return np.asarray(a @ b, a.dtype)
         left, right = (common.operand_quant(self, v).zero_point for v in (self.a, self.b))
         accumulator = common.exact_matmul(a.astype(np.int64) - left, b.astype(np.int64) - right)
         return self.requantizer().compute(accumulator).astype(np.int8)
@@ -157,7 +158,7 @@ class MatMul(Operator):
                 tuple(0 if size == 1 else i for size, i in zip(view.shape, outer, strict=False)) for view in (v.a, v.b)
             )
             with k.loop("i", rows) as i, k.loop("j", 0, columns, tile) as j:
-                zero = 0 if common.is_int8(self.a) else common.float_zero()
+                zero = 0 if common.is_int8(self.a) else common.float_zero(self.a.type.dtype)
                 sums = [k.define(f"sum{t}", zero) for t in range(tile)]
                 with k.loop("p", v.a.shape[-1]) as p:
                     value = common.centered(self, self.a, v.a[(*a, i, p)])
@@ -172,6 +173,7 @@ class MatMul(Operator):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(3, 5), s.f32(5, 4))
         yield cls(s.f32(2, 1, 2, 3), s.f32(3, 3, 1))
+        yield cls(s.f64(3, 5), s.f64(2, 5, 4))
         yield cls(s.i8(2, 3, 6, zero=-7), s.i8(2, 6, 4, zero=100), quant=s.quant(1.0, 3))
         yield cls(s.i8(2, 2, scale=0.9), s.i8(2, 3, scale=0.9, zero=-128), quant=s.quant(300.0, -9))
 

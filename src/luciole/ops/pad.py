@@ -52,8 +52,8 @@ class Pad(Operator):
         if dtype is DType.I8:
             quant = common.operand_quant(self, self.x)
             return int(arithmetic.quantize(self.value, quant.scale, quant.zero_point))
-        if dtype is DType.F32:
-            return float(np.float32(self.value))
+        if dtype.is_float:
+            return float(dtype.numpy.type(self.value))
         if not (
             dtype.is_integer and self.value == int(self.value) and dtype.limits[0] <= self.value <= dtype.limits[1]
         ):

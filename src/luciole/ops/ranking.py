@@ -30,8 +30,8 @@ class AlongAxis(Operator):
     def check(self) -> None:
         """Raise `CompileError` for operands without such an axis, and for other types."""
         x = self.x.type
-        if x.quant is not None or x.dtype not in (DType.F32, *common.PLAIN_INTEGERS):
-            raise self.error("x must be f32 or integers without quantization", "unsupported-types")
+        if x.quant is not None or x.dtype not in (*common.FLOATS, *common.PLAIN_INTEGERS):
+            raise self.error("x must be floats, or integers without quantization", "unsupported-types")
         if not 0 <= self.axis < x.rank or x.shape[self.axis] < 1:
             raise self.error(f"axis {self.axis} must be one of 0..{x.rank - 1}, with elements")
 

@@ -77,7 +77,7 @@ class Reduction(Operator):
 class Mean(Reduction):
     """y = the mean of x along `axes`, which disappear unless `keep_dims`.
 
-    f32: the sum divided by the number of elements. int8: the sum minus number * zero point is requantized with a
+    Floats: the sum divided by the number of elements. int8: the sum minus number * zero point is requantized with a
     multiplier that the number divides, see `arithmetic.mean_multiplier`.
     """
 
@@ -85,15 +85,15 @@ class Mean(Reduction):
 
     def infer(self) -> TensorType:
         x = self.x.type
-        if x.dtype not in (DType.F32, DType.I8):
-            raise self.error("x must be f32 or i8", "unsupported-types")
+        if x.dtype not in (*common.FLOATS, DType.I8):
+            raise self.error("x must be f32, f64 or i8", "unsupported-types")
         return TensorType(x.dtype, self.reduced_shape(), self.quant)
 
     def compute(self, x: Array) -> Array:
         shape = self.infer().shape
         if not common.is_int8(self.x):
-            total = x.sum(axis=self.axes, dtype=np.float32) / np.float32(self.count)
-            return np.asarray(total, np.float32).reshape(shape)
+            total = x.sum(axis=self.axes, dtype=x.dtype) / x.dtype.type(self.count)
+            return np.asarray(total, x.dtype).reshape(shape)
         zero = common.operand_quant(self, self.x).zero_point
         total = x.astype(np.int64).sum(axis=self.axes) - self.count * zero
         return self.requantizer().compute(total).astype(np.int8).reshape(shape)
@@ -110,8 +110,8 @@ class Mean(Reduction):
     def loops(self, k: LoopBuilder, v: Views) -> None:
         is_int8 = common.is_int8(self.x)
         with k.nest("i", *v.y.shape) as kept:
-            initial = -self.count * common.operand_quant(self, self.x).zero_point if is_int8 else common.float_zero()
-            total = k.define("total", initial)
+            zero = -self.count * common.operand_quant(self, self.x).zero_point if is_int8 else None
+            total = k.define("total", common.float_zero(self.x.type.dtype) if zero is None else zero)
             with self.element_loops(k, v, kept) as element:
                 total += common.widened(element)
             if is_int8:
@@ -124,6 +124,7 @@ class Mean(Reduction):
         yield cls(s.f32(2, 3, 4, 5), (1, 2), keep_dims=True)
         yield cls(s.f32(3, 4), (0, 1))
         yield cls(s.f32(2, 1, 3), (1,))
+        yield cls(s.f64(3, 4), (1,))
         yield cls(s.i8(1, 4, 5, 3, zero=-128), (1, 2), quant=s.quant(0.05, -128))
         yield cls(s.i8(2, 3, 4, 2, zero=11), (0, 2), keep_dims=True, quant=s.quant(0.05, 60))
         yield cls(s.i8(3, 7, scale=0.5), (1,), rounding="tflite-single", quant=s.quant(0.1, -1))
@@ -144,8 +145,8 @@ class PlainReduction(Reduction):
     def infer(self) -> TensorType:
         x = self.x.type
         is_quantized = x.quant is not None and not self.chooses
-        if is_quantized or x.dtype not in (DType.F32, *common.PLAIN_INTEGERS, *self.other_types):
-            raise self.error("x must be f32 or integers without quantization", "unsupported-types")
+        if is_quantized or x.dtype not in (*common.FLOATS, *common.PLAIN_INTEGERS, *self.other_types):
+            raise self.error("x must be floats, or integers without quantization", "unsupported-types")
         return TensorType(x.dtype, self.reduced_shape(), common.moved_quant(self, self.x))
 
     def initial(self) -> float | int:
@@ -177,7 +178,7 @@ class PlainReduction(Reduction):
         yield cls(s.f32(3, 4), (0, 1))
         yield cls(s.f32(2, 3), ())
         yield cls(s.array(np.array([[1, np.nan, 3], [-np.inf, 2, -1]], np.float32)), (1,))
-        for dtype in (*common.SAMPLED_INTEGERS, *cls.other_types):
+        for dtype in (DType.F64, *common.SAMPLED_INTEGERS, *cls.other_types):
             yield cls(s.numbers(dtype, 3, 7), (0,))
         if cls.chooses:
             yield cls(s.i8(2, 5, 3, zero=-7), (1,), keep_dims=True)

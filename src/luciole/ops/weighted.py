@@ -196,7 +196,7 @@ class WeightedSum:
         """What the sum of a channel begins with."""
         if self.is_int8:
             return v.channels[channel, 0]
-        return common.float_zero() if self.b is None else v.b[channel]
+        return common.float_zero(self.x.type.dtype) if self.b is None else v.b[channel]
 
     def term(self, element: Expr) -> Expr:
         """An element of x as the sum needs it."""

@@ -205,21 +205,29 @@ def test_small_cores_call_nothing(tmp_path: Path) -> None:
         assert [s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name] == []
 
 
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F64])
 @pytest.mark.parametrize("portable", [False, True])
-def test_square_roots_and_roundings_are_correct(portable: bool, tmp_path: Path) -> None:
+def test_square_roots_and_roundings_are_correct(portable: bool, dtype: DType, tmp_path: Path) -> None:
     k = LoopBuilder("roots")
-    x, y = k.buffer("in", "x", DType.F32, (4096,)), k.buffer("out", "y", DType.F32, (3, 4096))
+    x, y = k.buffer("in", "x", dtype, (4096,)), k.buffer("out", "y", dtype, (3, 4096))
     with k.loop("i", 4096) as i:
         y[0, i] = Unary("sqrt", x[i])
         y[1, i] = Unary("floor", x[i])
         y[2, i] = Unary("round_even", x[i])
     kernel = k.build()
-    bits = np.random.default_rng(3).integers(0, 1 << 32, 4096, dtype=np.uint32)
-    bits[:8] = [0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 1, 0x007FFFFF, 0x7F7FFFFF]
-    bits[8:2000] = bits[8:2000] % 0x10000000 + 0x3A000000  # around one
+    random = np.random.default_rng(3)
+    if dtype is DType.F32:
+        bits = random.integers(0, 1 << 32, 4096, dtype=np.uint32)
+        bits[:8] = [0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 1, 0x007FFFFF, 0x7F7FFFFF]
+        bits[8:2000] = bits[8:2000] % 0x10000000 + 0x3A000000  # around one
+    else:
+        bits = random.integers(0, 1 << 64, 4096, dtype=np.uint64)
+        bits[:8] = [0, 1 << 63, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, 1, (1 << 52) - 1, (0x7FF << 52) - 1]
+        bits[8:2000] = bits[8:2000] % (1 << 58) + (0x3E0 << 52)  # around one
+        bits[2000:2100] >>= random.integers(12, 64, 100, dtype=np.uint64)  # subnormal numbers
     flags = ["-O2", *(["-DLUCIOLE_PORTABLE"] if portable else []), *SHARED_LIBRARY]
     loaded = ctypes.CDLL(str(compile_c(kernels_source([kernel]), tmp_path, "gcc", flags)))
-    buffers = {"x": bits.view(np.float32)}
+    buffers = {"x": bits.view(dtype.numpy)}
     expected = run_kernel(kernel, buffers)
     assert equal_bits(expected["y"], call_kernel(loaded, "kernel_0", kernel, buffers, {})["y"])
 

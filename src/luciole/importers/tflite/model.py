@@ -15,6 +15,7 @@ Option = int | float | bool | str | tuple[int, ...] | tuple[float, ...]
 #: Element types of tensors that the graph can hold, by the file's name for them.
 DTYPES = {
     "FLOAT32": DType.F32,
+    "FLOAT64": DType.F64,
     "INT8": DType.I8,
     "UINT8": DType.U8,
     "INT16": DType.I16,

@@ -23,7 +23,7 @@ DEEP = 4 / 256
 
 @pytest.mark.parametrize(
     "name",
-    ["ds_cnn", "mobilenet_v2"]
+    ["ds_cnn", "mobilenet_v2", "gated"]
     + [pytest.param(n, marks=pytest.mark.slow) for n in ("resnet", "squeezenet", "mobilenet_v1")],
 )
 def test_onnxruntime_agrees_on_what_we_quantize(name: str, tmp_path: Path) -> None:

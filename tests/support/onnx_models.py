@@ -184,9 +184,27 @@ def attention() -> onnx.ModelProto:
     return net.model({"tokens": [2, 5, 8]}, {net.add("Add", "tokens", net.add("MatMul", scores, v)): [2, 5, 8]})
 
 
+def gated() -> onnx.ModelProto:
+    """What MobileNetV3 and U-Nets have beside convolutions: hard swish, a gate and slopes for each channel,
+    interpolation; and a normalization by instances, a choice by comparison and a greatest element.
+    """
+    net = Net(9)
+    x = net.add("HardSwish", net.conv("image", (3, 8), 3, strides=[2, 2]))
+    gate = net.add("Relu", net.conv(net.add("GlobalAveragePool", x), (8, 4), 1))
+    x = net.add("Mul", x, net.add("HardSigmoid", net.conv(gate, (4, 8), 1), alpha=1 / 6))
+    x = net.add("PRelu", net.conv(x, (8, 6), 1), net.constant(np.float32([0.5, 0.1, 2, -0.3, 1, 0]).reshape(6, 1, 1)))
+    scales = net.constant(np.float32([1, 1, 2, 2]))
+    x = net.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
+    x = net.add("InstanceNormalization", x, net.weights(6), net.weights(6))
+    other = net.conv(x, (6, 6), 3)
+    x = net.add("Where", net.add("Less", x, other), net.add("Neg", x), other)
+    x = net.add("ReduceMax", x, axes=[2, 3], keepdims=0)
+    return net.model({"image": [1, 3, 12, 12]}, {net.classified(x, 6, 3): [1, 3]})
+
+
 MODELS = {
     function.__name__: function
-    for function in (resnet, mobilenet_v2, ds_cnn, squeezenet, mlp, flattened_cnn, one_dimensional, attention)
+    for function in (resnet, mobilenet_v2, ds_cnn, squeezenet, mlp, flattened_cnn, one_dimensional, attention, gated)
 }
 
 

@@ -18,18 +18,23 @@ from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType
 from luciole.ops.activation import LeakyRelu, Logistic, Relu, Relu6, Tanh
+from luciole.ops.comparison import Equal, Less, LessEqual, Maximum, Minimum, Select
 from luciole.ops.concat import Concat
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add, BinaryOperator, Mul, Sub
+from luciole.ops.gather import Gather
+from luciole.ops.int8 import Annotate, Lookup
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.pad import Pad
 from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
 from luciole.ops.quantization import Requantize
-from luciole.ops.reduce import Mean
+from luciole.ops.reduce import Mean, ReduceMaximum, ReduceMinimum
+from luciole.ops.resample import WEIGHT_BITS, Resample
 from luciole.ops.reshape import Reshape
 from luciole.ops.slice import Slice
 from luciole.ops.softmax import Softmax
+from luciole.ops.tile import Tile
 from luciole.ops.transpose import Transpose
 
 #: Versions of the format: those that onnxruntime 1.13 and later read.
@@ -44,7 +49,12 @@ _PLAIN: dict[type[Operator], str] = {
     Mul: "Mul",
     MatMul: "MatMul",
     Relu: "Relu",
+    Equal: "Equal",
+    Less: "Less",
+    LessEqual: "LessOrEqual",
     Logistic: "Sigmoid",
+    Maximum: "Max",
+    Minimum: "Min",
     Tanh: "Tanh",
 }
 
@@ -87,10 +97,11 @@ class _Writer:
 
         inputs, outputs = [], []
         for value in self._graph.inputs:
-            _quant_of(value, "input")
-            name = self._name(value.name)
-            inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.type.shape))
-            self._plain[value] = self._quantized(name, value)
+            name, dtype = self._name(value.name), value.type.dtype
+            is_index = dtype in (DType.I32, DType.I64)
+            given = helper.np_dtype_to_tensor_dtype(dtype.numpy) if is_index else TensorProto.FLOAT
+            inputs.append(helper.make_tensor_value_info(name, given, value.type.shape))
+            self._plain[value] = name if is_index else self._quantized(name, value)
         for op in self._graph.operators:
             self._operator(op)
         for name, value in self._graph.outputs:
@@ -182,7 +193,7 @@ class _Writer:
     def _operator(self, op: Operator) -> None:
         writer = _WRITERS.get(type(op))
         result = self._graph.results(op)[0]
-        if writer is None or result.type.dtype is not DType.I8:
+        if writer is None or result.type.dtype not in (DType.I8, DType.BOOL):
             text = f"{op.kind} is not written to ONNX"
             help = "write a .graph file, which holds every model"
             raise CompileError.of("unsupported-operator", text, op.location, help=help, exit_code=EXIT_UNSUPPORTED)
@@ -247,9 +258,10 @@ class _Writer:
         integers = [self._first[v] if is_first else self._as_is(v) for v in operands]
         reals = [self._dequantized(name, v) for name, v in zip(integers, operands, strict=True)]
         y = self._node(_PLAIN[type(op)], reals, f"{result.name}/reals")
-        activation = op.activation if isinstance(op, BinaryOperator) else "none"
-        made = self._quantized(self._limited(y, activation, result.name), result)
-        (self._first if is_first else self._plain)[result] = made
+        if isinstance(op, BinaryOperator):
+            y = self._limited(y, op.activation, result.name)
+        is_truth = result.type.dtype is DType.BOOL
+        (self._first if is_first else self._plain)[result] = y if is_truth else self._quantized(y, result)
 
     def _function(self, op: Relu6 | LeakyRelu | Requantize, result: Value) -> None:
         layout = self._first if op.x in self._first else self._plain
@@ -264,6 +276,59 @@ class _Writer:
         x = self._dequantized(self._as_is(op.x), op.x)
         y = self._node("ReduceMean", [x], f"{result.name}/mean", axes=op.axes, keepdims=int(op.keep_dims))
         self._plain[result] = self._quantized(y, result)
+
+    def _extremum(self, op: ReduceMaximum | ReduceMinimum, result: Value) -> None:
+        """Exact: the greatest of the numbers stands for the greatest of the reals."""
+        kind = "ReduceMax" if isinstance(op, ReduceMaximum) else "ReduceMin"
+        x = self._dequantized(self._as_is(op.x), op.x)
+        y = self._node(kind, [x], f"{result.name}/reals", axes=op.axes, keepdims=int(op.keep_dims))
+        self._plain[result] = self._quantized(y, result)
+
+    def _lookup(self, op: Lookup, result: Value) -> None:
+        """The entry for each number of a table that begins at -128; dequantized and quantized, it has a scale."""
+        from onnx import TensorProto
+
+        x = self._node("Cast", [self._as_is(op.x)], f"{result.name}/number", to=TensorProto.INT32)
+        first = self._constant(np.array(-DType.I8.limits[0], np.int32), f"{result.name}/first")
+        index = self._node("Add", [x, first], f"{result.name}/index")
+        table = self._constant(np.array(op.entries, np.int8), f"{result.name}/table")
+        entry = self._node("Gather", [table, index], f"{result.name}/entry")
+        self._plain[result] = self._quantized(self._dequantized(entry, result), result)
+
+    def _annotate(self, op: Annotate, result: Value) -> None:
+        self._plain[result] = self._as_is(op.x)
+
+    def _gather(self, op: Gather, result: Value) -> None:
+        self._plain[result] = self._node(
+            "Gather", [self._as_is(op.x), self._as_is(op.indices)], result.name, axis=op.axis
+        )
+
+    def _tile(self, op: Tile, result: Value) -> None:
+        repeats = self._constant(np.array(op.repeats, np.int64), f"{result.name}/repeats")
+        self._plain[result] = self._node("Tile", [self._as_is(op.x), repeats], result.name)
+
+    def _select(self, op: Select, result: Value) -> None:
+        """Between reals: onnxruntime has no selection of int8."""
+        a, b = (self._dequantized(self._as_is(v), v) for v in (op.a, op.b))
+        y = self._node("Where", [self._as_is(op.condition), a, b], f"{result.name}/reals")
+        self._plain[result] = self._quantized(y, result)
+
+    def _resample(self, op: Resample, result: Value) -> None:
+        """A product with a matrix [results, elements] of weights, for each slice along the axis."""
+        if op.positions.data is None or op.weights.data is None:
+            raise op.error("positions and weights must be constants", "unsupported-types")
+        shape, count = op.x.type.shape, op.positions.type.shape[0]
+        matrix = np.zeros((count, shape[op.axis]), np.float32)
+        np.add.at(
+            matrix, (np.arange(count)[:, None], op.positions.data), op.weights.data / np.float32(1 << WEIGHT_BITS)
+        )
+        outer, inner = math.prod(shape[: op.axis]), math.prod(shape[op.axis + 1 :])
+        slices = self._constant(np.array([outer, shape[op.axis], inner], np.int64), f"{result.name}/slices")
+        x = self._dequantized(self._node("Reshape", [self._as_is(op.x), slices], f"{result.name}/operand"), op.x)
+        weights = self._constant(matrix, op.weights.name)
+        y = self._quantized(self._node("MatMul", [weights, x], f"{result.name}/matmul"), result)
+        target = self._constant(np.array(result.type.shape, np.int64), f"{result.name}/shape")
+        self._plain[result] = self._node("Reshape", [y, target], result.name)
 
     def _softmax(self, op: Softmax, result: Value) -> None:
         x = self._dequantized(self._as_is(op.x), op.x)
@@ -282,9 +347,9 @@ class _Writer:
         self._plain[result] = self._node("Transpose", [self._as_is(op.x)], result.name, perm=op.permutation)
 
     def _slice(self, op: Slice, result: Value) -> None:
-        ends = [b + (n - 1) * s + (1 if s > 0 else -1) for b, n, s in zip(op.begin, op.size, op.strides, strict=True)]
+        ends = [b + (n - 1) * s + (1 if s > 0 else -1) for b, n, s in zip(op.begin, op.size, op.steps, strict=True)]
         ends = [end if end >= 0 else -(1 << 31) for end in ends]
-        numbers = (op.begin, ends, range(op.x.type.rank), op.strides)
+        numbers = (op.begin, ends, range(op.x.type.rank), op.steps)
         operands = [self._constant(np.array(n, np.int64), f"{result.name}/slice") for n in numbers]
         self._plain[result] = self._node("Slice", [self._as_is(op.x), *operands], result.name)
 
@@ -317,19 +382,27 @@ def _weights_of(op: Conv2d | DepthwiseConv2d | FullyConnected, axis: int) -> tup
 #: How each operator is written.
 _WRITERS: dict[type[Operator], Callable[[_Writer, Any, Value], None]] = {
     **dict.fromkeys(_PLAIN, _Writer._elementwise),
+    Annotate: _Writer._annotate,
     AveragePool2d: _Writer._average_pool,
     Concat: _Writer._concat,
     Conv2d: _Writer._conv,
     DepthwiseConv2d: _Writer._depthwise,
     FullyConnected: _Writer._fully_connected,
+    Gather: _Writer._gather,
     LeakyRelu: _Writer._function,
+    Lookup: _Writer._lookup,
     MaxPool2d: _Writer._max_pool,
     Mean: _Writer._mean,
     Pad: _Writer._pad,
+    ReduceMaximum: _Writer._extremum,
+    ReduceMinimum: _Writer._extremum,
     Relu6: _Writer._function,
     Requantize: _Writer._function,
+    Resample: _Writer._resample,
     Reshape: _Writer._reshape,
+    Select: _Writer._select,
     Slice: _Writer._slice,
     Softmax: _Writer._softmax,
+    Tile: _Writer._tile,
     Transpose: _Writer._transpose,
 }

@@ -36,8 +36,6 @@ class Cast(Elementwise):
         known = [dtype.value for dtype in DType if dtype not in (DType.INDEX, DType.POINTER)]
         if self.to not in known:
             raise self.error(f"{self.to!r} is no element type", "unsupported-types")
-        if self.x.type.quant is not None:
-            raise self.error("x is quantized: it is dequantized, not cast", "unsupported-types")
         return TensorType(self.dtype, self.x.type.shape)
 
     def compute(self, x: Array) -> Array:
@@ -71,6 +69,7 @@ class Cast(Elementwise):
             yield cls(s.numbers(source, 30), "bool")
             yield cls(s.numbers(source, 30), "i32" if source.bits != 32 else "u8")
         yield cls(s.numbers(DType.I32, 30), "i64")
+        yield cls(s.i8(9, zero=5), "i32")
         yield cls(s.numbers(DType.BOOL, 5), "f32")
         for target in (DType.BOOL, DType.F32, *common.PLAIN_INTEGERS):
             yield cls(s.f64_values(*extremes, np.nan, np.inf, -np.inf, 0.1, 2147483647.75, 1e300, 1e19), target.value)

@@ -30,7 +30,16 @@ from luciole.quantize.options import QuantizeOptions
 from luciole.quantize.profile import load_profile
 from luciole.quantize.remarks import METHOD
 from luciole.quantize.rewrites import replace_divisions
-from luciole.quantize.roles import CHANNEL_AXES, COMPARING, FIXED, JOINING, KEEPING, Weighted, has_own_form
+from luciole.quantize.roles import (
+    CHANNEL_AXES,
+    COMPARING,
+    FIXED,
+    JOINING,
+    KEEPING,
+    REWRITTEN,
+    Weighted,
+    has_own_form,
+)
 from luciole.quantize.schemes import SCHEMES, Scheme
 
 #: No bias is greater in magnitude: int32 has room left for the sum. Where it would be, the weights' scale grows.
@@ -52,8 +61,8 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
     """The int8 graph that computes what a float graph does, with the meaning of TensorFlow Lite's int8 operators.
 
     Inputs and outputs are int8 too, but for those of operators that stay in float. The graph is one before elementwise
-    fusion, with activations fused already, and `calibration` is of it. Raises `CompileError` that names all operators
-    without a meaning in int8.
+    fusion, with activations fused already and divisions replaced, and `calibration` is of it. Raises `CompileError`
+    that names all operators without a meaning in int8.
     """
     kept = find_operators(graph, options.float_operators)
     check_quantizable(graph, kept)
@@ -136,7 +145,7 @@ def check_quantizable(graph: Graph, kept: frozenset[Operator] = frozenset()) -> 
             help="an int8 model compiles as it is, without --quantize",
         )
     for op in _float_operators(graph):
-        if op in kept or op in tabulated:
+        if op in kept or op in tabulated or isinstance(op, REWRITTEN):
             continue
         if not has_own_form(op) or not (isinstance(op, COMPARING) or all(map(_is_float, graph.results(op)))):
             problems.add(

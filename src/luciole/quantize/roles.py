@@ -14,7 +14,7 @@ from luciole.ops.comparison import Equal, Less, LessEqual, Maximum, Minimum, Sel
 from luciole.ops.concat import Concat
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.elementwise import Add, Mul, Sub
+from luciole.ops.elementwise import Add, Div, Mul, Sub
 from luciole.ops.gather import Gather
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.pad import Pad
@@ -60,6 +60,8 @@ SCALING: tuple[type[Operator], ...] = (Add, LeakyRelu, MatMul, Mean, Mul, Reduce
 #: Operators whose result has always the same scale and zero point.
 FIXED: dict[type[Operator], Quant] = {Softmax: SOFTMAX_OUTPUT, Logistic: LOGISTIC_OUTPUT, Tanh: TANH_OUTPUT}
 
+#: Operators that become others before their graph is converted, see `rewrites`.
+REWRITTEN: tuple[type[Operator], ...] = (Div,)
 
 #: Operators that cut off what the operator before may just as well not give: its range is that of their result.
 CUTTING: tuple[type[Operator], ...] = (Relu, Relu6)

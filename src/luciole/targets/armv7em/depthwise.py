@@ -285,27 +285,44 @@ def _channel(
     if not plan.is_paired:
         _pair_weights(k, plan, v, weights)
         weights = v.workspace.address()
+    if plan.outer.outputs == 1:
+        _line(k, op, plan, weights, plane, target, bias, scaling)
+        return
     line, out = k.define("line", plane), k.define("out_line", target)
     out_end = k.define("out_line_end", out + count * plan.outer.y_bytes)
-    whole, remainder = blocks_of(plan)
-    block_bytes, block_step = 2 * BLOCK * plan.inner.stride, BLOCK * plan.inner.y_bytes
     with k.repeat_while(lambda: out.ne(out_end)):
-        inputs, place = k.define("inputs", line), k.define("place", out)
-        if whole > 1:
-            inputs_end = k.define("inputs_end", inputs + whole * block_bytes)
-            with k.repeat_while(lambda: inputs.ne(inputs_end)):
-                _block(k, op, plan, weights, inputs, place, BLOCK, bias, scaling)
-                inputs.set(kept(inputs + block_bytes))
-                place.set(kept(place + block_step))
-        elif whole:
-            _block(k, op, plan, weights, inputs, place, BLOCK, bias, scaling)
-            if remainder:
-                inputs += block_bytes
-                place += block_step
-        if remainder:
-            _block(k, op, plan, weights, inputs, place, remainder, bias, scaling)
+        _line(k, op, plan, weights, line, out, bias, scaling)
         line.set(kept(line + plan.outer.stride * plan.line_bytes))
         out.set(kept(out + plan.outer.y_bytes))
+
+
+def _line(
+    k: LoopBuilder,
+    op: DepthwiseConv2d,
+    plan: Plan,
+    weights: Expr,
+    line: Expr,
+    out: Expr,
+    bias: Expr,
+    scaling: Scaling,
+) -> None:
+    """The outputs of one channel along a line; `out` is the first one."""
+    whole, remainder = blocks_of(plan)
+    block_bytes, block_step = 2 * BLOCK * plan.inner.stride, BLOCK * plan.inner.y_bytes
+    inputs, place = k.define("inputs", line), k.define("place", out)
+    if whole > 1:
+        inputs_end = k.define("inputs_end", inputs + whole * block_bytes)
+        with k.repeat_while(lambda: inputs.ne(inputs_end)):
+            _block(k, op, plan, weights, inputs, place, BLOCK, bias, scaling)
+            inputs.set(kept(inputs + block_bytes))
+            place.set(kept(place + block_step))
+    elif whole:
+        _block(k, op, plan, weights, inputs, place, BLOCK, bias, scaling)
+        if remainder:
+            inputs += block_bytes
+            place += block_step
+    if remainder:
+        _block(k, op, plan, weights, inputs, place, remainder, bias, scaling)
 
 
 def _pair_weights(k: LoopBuilder, plan: Plan, v: Views, weights: Expr) -> None:

@@ -8,8 +8,8 @@ from luciole.ops.depthwise import DepthwiseConv2d
 
 #: Channels widened together: those of a word.
 GROUP = 4
-#: Outputs side by side along a line.
-BLOCK = 4
+#: Outputs side by side along a line; where a line has just one block, so many at most, since no register counts blocks.
+BLOCK, LONE_BLOCK = 4, 5
 #: Windows of up to so many words of weights are written out.
 UNROLLED_WORDS = 6
 #: So many words of weights of a row are loaded before its products.
@@ -168,8 +168,9 @@ def products_at(plan: Plan, column: int) -> list[Product]:
 
 
 def blocks_of(plan: Plan) -> tuple[int, int]:
-    """Whole blocks of a line, and the outputs behind them."""
-    return divmod(plan.inner.outputs, BLOCK)
+    """Blocks of `BLOCK` outputs of a line, and the outputs behind them, which may be a block of their own."""
+    outputs = plan.inner.outputs
+    return (0, outputs) if outputs <= LONE_BLOCK else divmod(outputs, BLOCK)
 
 
 def widened_columns(plan: Plan) -> tuple[int, int, int]:
@@ -190,7 +191,7 @@ def instructions_of(plan: Plan) -> int:
     looped = 3 if whole > 1 else 0
     row = whole * (_block_instructions(plan, BLOCK) + looped) + (8 if whole else 4)
     row += _block_instructions(plan, remainder) if remainder else 0
-    channel = (0 if plan.is_paired else 3 * plan.outer.taps * plan.inner.taps) + 22
+    channel = (0 if plan.is_paired else 3 * plan.outer.taps * plan.inner.taps) + (22 if plan.outer.outputs > 1 else 14)
     groups = plan.channels // GROUP
     sums = groups * GROUP * (plan.strips * channel + plan.outer.outputs * row)
     return groups * lines * line + sums + plan.workspace_bytes // 16 * 7

@@ -85,7 +85,9 @@ def test_weights_paired_in_flash(tmp_path: Path) -> None:
     check_as_c(paired(random_cases(5, 15, 12)), tmp_path)
     cases = random_cases(6, 30, 14)
     at_run_time, in_flash = measure_emulated(cases), measure_emulated(paired(cases))
-    assert all(fast < slow for fast, slow in zip(in_flash, at_run_time, strict=True))
+    # Windows of two taps have a single word for each channel: there is next to nothing to save.
+    assert all(fast < 1.01 * slow for fast, slow in zip(in_flash, at_run_time, strict=True))
+    assert sum(in_flash) < 0.97 * sum(at_run_time)
 
 
 def test_pairing_counts_where_there_are_few_rows() -> None:
@@ -96,6 +98,12 @@ def test_pairing_counts_where_there_are_few_rows() -> None:
     assert fast == pytest.approx(PAIRED.cost(layer.op, find_target("cortex-m4")).instructions, rel=0.1)
     window = candidate_recipes(layer.op, find_target("cortex-m4"), may_trade_memory=True)
     assert window[0].name == "paired_planes"
+
+
+def test_a_row_of_a_narrow_image_takes_few_instructions() -> None:
+    """Rows of kws are five wide: one block each, without loops around it."""
+    (executed,) = measure_emulated(paired([case(22, (3, 5), 64, (3, 3), pads=(0, 1, 0, 1), activation="relu")]))
+    assert executed <= 8000
 
 
 def test_strips_of_lines_cover_images_larger_than_the_workspace() -> None:

@@ -97,6 +97,8 @@ class LlvmPrinter:
         self.helpers: list[str] = []
         self.values: dict[str, str] = {s.name: f"%{s.name}" for s in kernel.scalars}
         self.shapes: dict[str, Shape] = {p.name: p.shape for p in kernel.parameters}
+        #: Masks whose lanes are true up to a count, and that count.
+        self.lane_counts: dict[str, str] = {}
         self.alignments = {p.name: p.alignment for p in kernel.parameters}
         self.block = "entry"
         self.count = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from luciole.emit import mve
+from luciole.emit import mve, rvv
 from luciole.emit.llvm_types import TYPES, memory_type, number, suffix_of, truth_type, type_of, vector_type
 from luciole.errors import InternalError
 from luciole.ir.types import DType
@@ -40,8 +40,15 @@ def print_vector(printer: LlvmPrinter, expr: Expr) -> str:
 
 def print_call(printer: LlvmPrinter, expr: Call, arguments: list[str]) -> str:
     """An intrinsic on vectors: as the target spells it, or by its meaning."""
-    spelled = mve.print_llvm(printer, expr, arguments) if printer.target.has("mve") else ""
+    spelled = _spelled(printer, expr, arguments)
     return spelled or printer.meaning(widened(expr.intrinsic, expr.lanes), arguments)
+
+
+def _spelled(printer: LlvmPrinter, expr: ActiveLanes | Dot | Call, arguments: list[str]) -> str:
+    """The value of an expression over printed operands as the target spells it, or nothing."""
+    if printer.target.has("mve"):
+        return mve.print_llvm(printer, expr, arguments)
+    return rvv.print_llvm(printer, expr, arguments) if printer.target.has("rvv") else ""
 
 
 def print_read(printer: LlvmPrinter, expr: Read) -> str:
@@ -54,8 +61,12 @@ def print_read(printer: LlvmPrinter, expr: Read) -> str:
         return printer.operation(f"bitcast <{words} x i32> {value} to {memory}")
     if expr.mask is None:
         value = printer.operation(f"load {memory}, ptr {pointer}, align {expr.alignment}")
+        return _from_memory(printer, expr, value)
+    mask_value = printer.expr(expr.mask)
+    if printer.target.has("rvv") and mask_value in printer.lane_counts:
+        value = rvv.print_read(printer, expr, pointer, printer.lane_counts[mask_value])
     else:
-        mask = f"{truth_type(expr)} {printer.expr(expr.mask)}"
+        mask = f"{truth_type(expr)} {mask_value}"
         name = f"llvm.masked.load.{_memory_suffix(expr)}.p0"
         printer.declarations.add(f"declare {memory} @{name}(ptr, {truth_type(expr)}, {memory})")
         value = printer.operation(
@@ -74,9 +85,13 @@ def print_write(printer: LlvmPrinter, stmt: Write) -> None:
     if stmt.mask is None:
         printer.emit(f"store {memory} {value}, ptr {pointer}, align {stmt.alignment}")
         return
+    mask_value = printer.expr(stmt.mask)
+    if printer.target.has("rvv") and mask_value in printer.lane_counts:
+        rvv.print_write(printer, stmt, value, pointer, printer.lane_counts[mask_value])
+        return
     name = f"llvm.masked.store.{_memory_suffix(stmt.value)}.p0"
     printer.declarations.add(f"declare void @{name}({memory}, ptr, {truth_type(stmt.value)})")
-    mask = f"{truth_type(stmt.value)} {printer.expr(stmt.mask)}"
+    mask = f"{truth_type(stmt.value)} {mask_value}"
     printer.emit(f"call void @{name}({memory} {value}, ptr align {stmt.alignment} {pointer}, {mask})")
 
 
@@ -100,13 +115,16 @@ def _splat(printer: LlvmPrinter, expr: Splat) -> str:
 
 
 def _active_lanes(printer: LlvmPrinter, expr: ActiveLanes) -> str:
+    count = printer.expr(expr.count)
     if isinstance(expr.count, Constant):
         bits = ", ".join(f"i1 {'true' if i < expr.count.value else 'false'}" for i in range(expr.lanes))
-        return f"<{bits}>"
-    count = printer.expr(expr.count)
-    spelled = mve.print_llvm(printer, expr, [count]) if printer.target.has("mve") else ""
-    name = f"llvm.get.active.lane.mask.v{expr.lanes}i1.i32"
-    return spelled or printer.call_llvm(name, type_of(expr), [("i32", "0"), ("i32", count)])
+        mask = f"<{bits}>"
+    else:
+        name = f"llvm.get.active.lane.mask.v{expr.lanes}i1.i32"
+        mask = _spelled(printer, expr, [count])
+        mask = mask or printer.call_llvm(name, type_of(expr), [("i32", "0"), ("i32", count)])
+    printer.lane_counts[mask] = count
+    return mask
 
 
 def _gather(printer: LlvmPrinter, expr: Gather) -> str:
@@ -122,7 +140,7 @@ def _gather(printer: LlvmPrinter, expr: Gather) -> str:
 
 def _dot(printer: LlvmPrinter, expr: Dot) -> str:
     operands = [printer.expr(e) for e in (expr.accumulator, expr.a, expr.b)]
-    spelled = mve.print_llvm(printer, expr, operands) if printer.target.has("mve") else ""
+    spelled = _spelled(printer, expr, operands)
     if spelled:
         return spelled
     count, type = expr.a.lanes, f"<{expr.a.lanes} x i32>"

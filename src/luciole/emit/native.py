@@ -91,6 +91,8 @@ def _set_options(target: Target) -> None:
     for triple, options in _OPTIONS_OF.items():
         if target.triple.startswith(triple):
             own = options
+    if target.has("rvv"):
+        own = own | {"enable-misched": "false"}
     for name, value in (_OPTIONS | own).items():
         _binding().set_option("luciole", f"-{name}={value}")
 

@@ -10,6 +10,7 @@ from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
 from luciole.kernel.core import Expr, cast, clamp, maximum, minimum, select
 
+I8, I16 = DType.I8, DType.I16
 I32, I64, U32, U64 = DType.I32, DType.I64, DType.U32, DType.U64
 
 #: Bits of a float32 significand.
@@ -39,6 +40,31 @@ def shift_rounded(k: IntrinsicBuilder, value: Expr, amount: Expr) -> Expr:
     """value * 2**amount, rounded to nearest, halves up; -31 <= amount <= 0. One instruction on MVE and NEON (VRSHL)."""
     half = k.let("half", ((cast(1, U32) << (-amount).cast(U32)) >> 1).cast(I32))
     return (value >> -amount) + select((value & half).ne(0), cast(1, I32), cast(0, I32))
+
+
+@define_intrinsic("multiply_high", I32, a=I32, b=I32)
+def multiply_high(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
+    """a * b / 2**32, rounded down: the upper half of the product."""
+    return ((a.cast(I64) * b.cast(I64)) >> 32).cast(I32)
+
+
+@define_intrinsic("narrow_rounded", I16, value=I32, right=I16)
+def narrow_rounded(k: IntrinsicBuilder, value: Expr, right: Expr) -> Expr:
+    """value / 2**right, rounded to nearest, halves up, and saturated; 0 <= right <= 31. One instruction on RVV."""
+    shifted = k.let("shifted", shift_rounded(value, -right.cast(I32)))
+    return clamp(shifted, *I16.limits).cast(I16)
+
+
+@define_intrinsic("add_saturated", I16, a=I16, b=I16)
+def add_saturated(k: IntrinsicBuilder, a: Expr, b: Expr) -> Expr:
+    """a + b, saturated."""
+    return clamp(a.cast(I32) + b.cast(I32), *I16.limits).cast(I16)
+
+
+@define_intrinsic("narrow_saturated", I8, value=I16)
+def narrow_saturated(k: IntrinsicBuilder, value: Expr) -> Expr:
+    """The nearest int8 number."""
+    return clamp(value.cast(I32), *I8.limits).cast(I8)
 
 
 @define_intrinsic("requantize_tflite", I32, accumulator=I32, multiplier=I32, shift=I32)

@@ -81,7 +81,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_VECTOR_TYPE = re.compile(r"([a-z]+[0-9]*)x([1-9][0-9]?)")
+_VECTOR_TYPE = re.compile(r"([a-z]+[0-9]*)x([1-9][0-9]{0,2})")
 _SUFFIX = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?)([a-z]\w*)?")
 
 #: How deep expressions and statements may nest together; a bound on hostile text.

@@ -21,8 +21,8 @@ from luciole.kernel.expressions import Expr
 
 #: Ways to make one number of all lanes.
 REDUCTIONS = ("add", "min", "max")
-#: The most lanes a vector may have: those of bytes in 512 bits.
-MAXIMUM_LANES = 64
+#: The most lanes a vector may have: those of bytes in 1024 bits, eight registers of RVV.
+MAXIMUM_LANES = 128
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from luciole.kernel.transform import expand_long_multiply
 from luciole.kernel.vectorize import vectorize
 from luciole.program.core import Program
 from luciole.targets.mve.unit import MVE
+from luciole.targets.rvv.unit import RVV
 
 
 def schedule_kernels(program: Program, target: Target) -> Program:
@@ -27,6 +28,8 @@ def scheduled(kernel: Kernel, target: Target) -> Kernel:
     """
     if target.has("mve"):
         kernel = vectorize(kernel, MVE)
+    elif target.has("rvv"):
+        kernel = vectorize(kernel, RVV)
     if target.has("fpu"):
         kernel = use_floats(kernel)
     return kernel if target.has("long_multiply") else expand_long_multiply(kernel)

@@ -35,6 +35,7 @@ RECIPE_MODULES = (
     "luciole.targets.mve.elementwise",
     "luciole.targets.mve.depthwise",
     "luciole.targets.mve.pool",
+    "luciole.targets.rvv.conv",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.winograd",

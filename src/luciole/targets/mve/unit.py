@@ -19,8 +19,6 @@ def _requantize_offset(arguments: tuple[Expr, ...]) -> Expr:
     return scaled + (offset >> 1)
 
 
-MVE = VectorUnit(
-    bits=128,
-    unrolled_vectors=3,
-    forms={"requantize_tflite_right": _requantize_right, "requantize_tflite_offset": _requantize_offset},
-)
+#: Requantization by a rounding high multiplication and a rounding shift, which vector units have.
+SHORT_FORMS = {"requantize_tflite_right": _requantize_right, "requantize_tflite_offset": _requantize_offset}
+MVE = VectorUnit(bits=128, unrolled_vectors=3, forms=SHORT_FORMS)

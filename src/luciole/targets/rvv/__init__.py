@@ -1,0 +1,1 @@
+"""Kernels for cores with the RISC-V vector extension: lanes are output channels."""

@@ -1,0 +1,241 @@
+"""Sums of products of int8 inputs with the weights of all output channels: a lane is a channel.
+
+Weights are packed [block of channels, product, lane], so that one pointer walks through them. A vector of weights is
+widened to 16 bits once for a tile of neighboring pixels; for each of them an input is loaded as a scalar and the vector
+takes part in one widening multiply-accumulate (vwmacc.vx) into sums of 32 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from luciole.graph.core import Views
+from luciole.ir.types import Array, DType
+from luciole.kernel.builder import LoopBuilder, Register
+from luciole.kernel.core import Constant, Expr, Operand, Splat
+from luciole.kernel.vectors import ActiveLanes
+from luciole.ops.weighted import WeightedSum
+from luciole.targets.rvv.requantization import Block, Scaling, blocks_of
+
+#: Pixels side by side by the lanes of a block: their sums take 24 of the 32 vector registers.
+TILES = {8: 8, 16: 6, 32: 3}
+#: Products of a turn of the innermost loop; runs shorter than two turns have no loop.
+UNROLLED = 8
+#: The largest offset of a scalar load.
+OFFSET_REACH = 2047
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The inputs of a sum: `lines`, `line_bytes` apart, each of `taps`, `tap_bytes` apart, of `length` inputs."""
+
+    lines: int
+    line_bytes: int
+    taps: int
+    tap_bytes: int
+    length: int
+
+    @property
+    def products(self) -> int:
+        """Inputs in all."""
+        return self.lines * self.taps * self.length
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Neighboring pixels, `step` bytes apart in the input, with their sums."""
+
+    sums: WeightedSum
+    runs: Runs
+    step: int
+    #: Pixels that lie one after the other.
+    count: int
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """From sums to results."""
+        return Scaling(self.sums)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The output channels."""
+        return blocks_of(self.sums.channels)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a tile."""
+        return min(TILES[self.blocks[0].lanes], self.count)
+
+    def pointers(self, pixels: int) -> tuple[int, ...]:
+        """How many pixels each pointer to inputs reaches."""
+        each = max(1, min(pixels, (OFFSET_REACH - UNROLLED) // self.step + 1 if self.step else pixels))
+        return (*[each] * (pixels // each), *([pixels % each] if pixels % each else []))
+
+    def constants(self) -> dict[str, Array]:
+        """The constants that `emit_tiles` reads."""
+        weights = self.sums.weights
+        parts = []
+        for block in self.blocks:
+            packed = np.zeros((weights.shape[1], block.lanes), np.int8)
+            packed[:, : block.count] = weights[block.first : block.first + block.count].T
+            parts.append(packed.reshape(-1))
+        return {"weights": np.concatenate(parts), "channels": self.scaling.packed()}
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the constants."""
+        return sum(self.runs.products * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
+
+    @property
+    def instructions(self) -> int:
+        """Executed instructions of `emit_tiles`, from counting."""
+        whole, rest = divmod(self.count, self.pixels)
+        return whole * self._tile_instructions(self.pixels) + (self._tile_instructions(rest) if rest else 0) + 4
+
+    def _tile_instructions(self, pixels: int) -> int:
+        runs, pointers = self.runs, len(self.pointers(pixels))
+        turns = runs.length // UNROLLED if runs.length >= 2 * UNROLLED else 0
+        # What neighbors have in common within a turn is loaded once.
+        loads = [min(pixels * n, (pixels - 1) * self.step + n) for n in (UNROLLED, runs.length - turns * UNROLLED)]
+        loaded = turns * loads[0] + loads[1] * (runs.length > turns * UNROLLED)
+        products = runs.products * (3 + pixels) + runs.lines * runs.taps * loaded
+        inner = runs.lines * runs.taps * (turns * (1 + pointers) + (2 * pointers if turns else 0))
+        loops = inner + 3 * runs.lines * (runs.lines > 1) + 3 * runs.lines * runs.taps * (runs.taps > 1)
+        return len(self.blocks) * (products + loops + pixels * (self.scaling.instructions + 2) + 10) + 6
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the code of `emit_tiles`, about."""
+        bodies = [n for n in (self.pixels, self.count % self.pixels) if n]
+        shapes = len({(block.count, block.lanes) for block in self.blocks})
+        written = self.runs.length if self.runs.length < 2 * UNROLLED else UNROLLED + self.runs.length % UNROLLED
+        return 150 + shapes * sum(written * (11 + 8 * n) + 50 * n + 50 for n in bodies)
+
+    @property
+    def beats(self) -> int:
+        """Cycles of a core whose vector unit takes one register a cycle, scalar instructions beside it."""
+        return sum(
+            self.count * (self.runs.products * block.lanes // 4 + 10 * block.lanes // 4)
+            + -(-self.count // self.pixels) * self.runs.products * (3 * block.lanes // 16 + 1)
+            for block in self.blocks
+        )
+
+
+def emit_tiles(k: LoopBuilder, tiles: Tiles, v: Views, source: Expr, target: Expr) -> None:
+    """The results of all pixels at `target`, from the window of the first one at `source` on."""
+    pixels, channels = tiles.pixels, tiles.sums.channels
+    read, write = k.define("source", source), k.define("target", target)
+    whole, rest = divmod(tiles.count, pixels)
+
+    def tile(count: int) -> None:
+        _tile(k, tiles, v, read, write, count)
+        read.set(read + count * tiles.step)
+        write.set(write + count * channels)
+
+    if whole > 1:
+        with k.loop("tile", whole):
+            tile(pixels)
+    else:
+        tile(pixels)
+    if rest:
+        tile(rest)
+
+
+def _tile(k: LoopBuilder, tiles: Tiles, v: Views, source: Expr, target: Expr, pixels: int) -> None:
+    """All channels of a tile."""
+    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
+    tile = _Tile(k, tiles, source, k.define("out", target), weights, parameters, pixels)
+    whole = [block for block in tiles.blocks if block.count == tiles.blocks[0].lanes]
+    if len(whole) > 1:
+        with k.loop("block", len(whole)):
+            tile.block(whole[0])
+    elif whole:
+        tile.block(whole[0])
+    for block in tiles.blocks[len(whole) :]:
+        tile.block(block)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What the code of a tile works with; `out`, `weights` and `parameters` move from block to block."""
+
+    k: LoopBuilder
+    tiles: Tiles
+    source: Expr
+    out: Register
+    weights: Register
+    parameters: Register
+    pixels: int
+
+    def block(self, block: Block) -> None:
+        """A block of channels; moves the pointers behind it."""
+        k, scaling, lanes = self.k, self.tiles.scaling, block.lanes
+        bias = scaling.first_bias(k, self.parameters, lanes)
+        totals = [k.define("total", bias) for _ in range(self.pixels)]
+        self._add_products(totals, lanes)
+        mask = None if block.count == lanes else ActiveLanes(Constant(block.count, DType.INDEX), lanes)
+        for pixel, total in enumerate(totals):
+            result = scaling.result(k, total, self.parameters, lanes)
+            k.write(self.out, pixel * self.tiles.sums.channels, result, DType.I8, mask=mask)
+            # Parameters that stayed in registers from pixel to pixel would drive sums into memory.
+            k.fence()
+        self.parameters.set(self.parameters + scaling.block_bytes(lanes))
+        self.out.set(self.out + block.count)
+
+    def _add_products(self, totals: list[Register], lanes: int) -> None:
+        k, runs = self.k, self.tiles.runs
+        starts = self._pointers(self.source)
+
+        def taps() -> None:
+            if runs.taps == 1:
+                self._run(starts, totals, lanes)
+                return
+            places = [k.define("tap", start) for start in starts]
+            with k.loop("tap_number", runs.taps):
+                self._run(places, totals, lanes)
+                for place in places:
+                    place.set(place + runs.tap_bytes)
+
+        if runs.lines == 1:
+            taps()
+            return
+        with k.loop("line", runs.lines):
+            taps()
+            for start in starts:
+                start.set(start + runs.line_bytes)
+
+    def _pointers(self, source: Expr) -> list[Register]:
+        groups = self.tiles.pointers(self.pixels)
+        before = np.cumsum([0, *groups[:-1]])
+        return [self.k.define("inputs", source + int(first) * self.tiles.step) for first in before]
+
+    def _run(self, starts: list[Register], totals: list[Register], lanes: int) -> None:
+        """Inputs that lie one after the other."""
+        k, length = self.k, self.tiles.runs.length
+        if length < 2 * UNROLLED:
+            self._products(starts, 0, length, totals, lanes)
+            return
+        places = [k.define("place", start) for start in starts]
+        whole = length // UNROLLED * UNROLLED
+        end = k.define("end", starts[0] + whole)
+        with k.repeat_while(lambda: places[0].ne(end)):
+            self._products(places, 0, UNROLLED, totals, lanes)
+            for place in places:
+                place.set(place + UNROLLED)
+        self._products(places, 0, length - whole, totals, lanes)
+
+    def _products(self, places: list[Register], first: Operand, count: int, totals: list[Register], lanes: int) -> None:
+        """Some inputs of all pixels from the places on."""
+        k = self.k
+        groups = self.tiles.pointers(self.pixels)
+        reached = [(pointer, i * self.tiles.step) for pointer, n in zip(places, groups, strict=True) for i in range(n)]
+        for i in range(count):
+            read = k.read(self.weights, 0, DType.I8, lanes=lanes)
+            weight = k.define("weight", read.cast(DType.I32))
+            self.weights.set(self.weights + lanes)
+            for total, (pointer, offset) in zip(totals, reached, strict=True):
+                x = k.read(pointer, offset + i, DType.I8).cast(DType.I32)
+                total.set(total + Splat(x.as_data(), lanes) * weight)

@@ -1,0 +1,112 @@
+"""int8 kernels for RISC-V vectors: equal bits in the interpreter, as C, and on emulated cores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from luciole.graph.core import Operator
+from luciole.graph.samples import Samples
+from luciole.ir.target import find_target
+from luciole.ops.conv import Conv2d
+from luciole.ops.matmul import FullyConnected
+from luciole.targets.base import KernelRecipe, candidate_recipes
+from luciole.targets.rvv.conv import WORKSPACE_LIMIT, ConvVectors, FullyConnectedVectors
+from support.emulated_layers import measure_layers
+from support.recipe_cases import RecipeCase, check_as_c, check_interpreted
+from support.vector_layers import Draw
+
+CORES = ("rv64gcv",)
+
+RECIPES: dict[type[Operator], KernelRecipe] = {
+    Conv2d: ConvVectors(),
+    FullyConnected: FullyConnectedVectors(),
+}
+
+
+def random_layers(seed: int, largest: int, count: int) -> list[RecipeCase]:
+    """So many of every kind, some with single rounding and some with shifts of any direction."""
+    draw = Draw(seed, largest, RECIPES)
+    kinds = (draw.conv, draw.pointwise, draw.single_channel, draw.fully_connected)
+    found = [kind() for kind in kinds for _ in range(count)]
+    for i, case in enumerate(found):
+        op = case.op
+        if i % 4 == 1 and isinstance(op, Conv2d | FullyConnected):
+            op = replace(op, rounding="tflite-single")
+        elif i % 4 == 2 and isinstance(op, Conv2d | FullyConnected):
+            op = replace(op, quant=case.samples.quant(1e-5, 3))
+        found[i] = replace(case, op=op)
+    return found
+
+
+def conv(
+    channels: int, outputs: int, size: tuple[int, int], kernel: tuple[int, int], pads: tuple[int, int, int, int]
+) -> RecipeCase:
+    """A convolution."""
+    s = Samples(channels)
+    x, weights = s.i8(1, *size, channels, zero=-128), s.i8_weights(outputs, *kernel, channels)
+    op = Conv2d(x, weights, s.i32_bias(outputs), pads=pads, quant=s.quant(0.9, -128))
+    return RecipeCase(op, s, RECIPES[Conv2d])
+
+
+def fully_connected(length: int, outputs: int) -> RecipeCase:
+    """A fully connected layer with one scale for all weights."""
+    s = Samples(1)
+    x, weights = s.i8(1, length, zero=-128), s.i8_weights(outputs, length, axis=None)
+    op = FullyConnected(x, weights, s.i32_bias(outputs), quant=s.quant(2.0))
+    return RecipeCase(op, s, RECIPES[FullyConnected])
+
+
+def test_random_layers_in_the_interpreter() -> None:
+    check_interpreted(random_layers(1, 5, 4), "rv64gcv")
+
+
+def test_random_layers_as_c(tmp_path: Path) -> None:
+    check_as_c(random_layers(2, 5, 3), tmp_path, "rv64gcv")
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("seed", range(3))
+def test_random_layers_on_an_emulated_core(core: str, seed: int) -> None:
+    measure_layers(random_layers(10 + seed, 10, 6), core)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("core", CORES)
+def test_channels_of_several_blocks_and_rows_of_several_strips(core: str) -> None:
+    cases = [
+        conv(7, 75, (6, 5), (3, 3), (1, 1, 1, 1)),
+        conv(40, 33, (3, 60), (3, 3), (1, 1, 1, 1)),
+        conv(700, 70, (2, 3), (1, 1), (0, 0, 0, 0)),
+        fully_connected(257, 130),
+    ]
+    assert cases[1].recipe.workspace_bytes(cases[1].op) <= WORKSPACE_LIMIT
+    measure_layers(cases, core)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("core", CORES)
+def test_instructions_are_few_and_costs_honest(core: str) -> None:
+    layers = [
+        (conv(64, 64, (25, 5), (1, 1), (0, 0, 0, 0)), 0.11),
+        (conv(16, 16, (32, 32), (3, 3), (1, 1, 1, 1)), 0.2),
+        (conv(32, 32, (16, 16), (3, 3), (1, 1, 1, 1)), 0.12),
+        (conv(1, 64, (49, 10), (10, 4), (4, 1, 5, 1)), 0.15),
+        (fully_connected(640, 128), 0.18),
+    ]
+    executed = measure_layers([layer for layer, _ in layers], core)
+    for (layer, most), count in zip(layers, executed, strict=True):
+        assert count / layer.op.macs() <= most, layer.op
+        stated = layer.recipe.cost(layer.op, find_target(core))
+        assert count == pytest.approx(stated.instructions, rel=0.1), layer.op
+        assert stated.constant_bytes == sum(data.nbytes for data in layer.recipe.constants(layer.op).values())
+
+
+def test_only_cores_with_the_vector_extension_take_them() -> None:
+    op = conv(8, 8, (5, 5), (1, 1), (0, 0, 0, 0)).op
+    for core in CORES:
+        assert [r.name for r in candidate_recipes(op, find_target(core))] == ["vectors"]
+    assert not candidate_recipes(op, find_target("rv64gc"))

@@ -13,9 +13,10 @@ from luciole.ir.types import DType
 from luciole.ops.activation import Relu
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.elementwise import Add, Div
+from luciole.ops.elementwise import Add
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.pool import AveragePool2d
+from luciole.ops.powers import Power
 from luciole.ops.quantization import Dequantize, Quantize
 from luciole.ops.reshape import Reshape
 from luciole.quantize import QuantizeOptions, calibrate, convert, equalize, layer_errors, quantize_graph
@@ -64,11 +65,12 @@ def test_floats_in_the_middle_are_quantized_again_once_for_all_readers() -> None
 
 def test_an_operator_without_int8_may_stay_in_float() -> None:
     g = Net(0, (1, 4))
-    graph = g.finish(y=g.add(FullyConnected(g.add(Div(g.x, g.weights(4)), "ratio"), g.weights(3, 4)), "y"))
-    with pytest.raises(CompileError, match="div has no int8 form"):
-        quantize_graph(graph, images(4, shape=(1, 4)))
-    quantized = quantize_graph(graph, images(4, shape=(1, 4)), QuantizeOptions(float_operators=("ratio",)))
-    assert [type(op) for op in quantized.graph.operators] == [Div, Quantize, FullyConnected]
+    graph = g.finish(y=g.add(FullyConnected(g.add(Power(g.x, g.weights(4)), "ratio"), g.weights(3, 4)), "y"))
+    samples = [{name: np.abs(array) for name, array in sample.items()} for sample in images(4, shape=(1, 4))]
+    with pytest.raises(CompileError, match="power has no int8 form"):
+        quantize_graph(graph, samples)
+    quantized = quantize_graph(graph, samples, QuantizeOptions(float_operators=("ratio",)))
+    assert [type(op) for op in quantized.graph.operators] == [Power, Quantize, FullyConnected]
     check(quantized.graph)
 
 

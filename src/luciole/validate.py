@@ -117,9 +117,11 @@ def count_right(
 ) -> int:
     """How many samples, given as inputs by name, have their label as the first output's prediction.
 
-    `progress` is told how many samples were done since the last time.
+    `progress` is told how many samples were done since the last time. Raises `CompileError` for a label that is no
+    class of the output.
     """
     name, output = session.program.graph.outputs[0]
+    _check_labels(labels, output.type)
     right = 0
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
@@ -129,12 +131,27 @@ def count_right(
     return right
 
 
+def _check_labels(labels: Array, output: TensorType) -> None:
+    """Raise `CompileError` when a label is none of the classes that `predict` may name."""
+    classes = max(2, output.elements)
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        number = int(wrong[0])
+        raise CompileError.of(
+            "bad-data",
+            f"sample {number} has the label {int(labels[number])}, the model has the classes 0 to {classes - 1}",
+            help="labels number the elements of the first output, from 0",
+        )
+
+
 class _Tally:
     """Counts what `Validation` tells, sample by sample."""
 
     def __init__(self, output: TensorType, labels: Array | None, original: Session | None) -> None:
         self._output = output
         self._labels = labels
+        if labels is not None:
+            _check_labels(labels, output)
         classes = max(2, output.elements)
         is_counted = labels is not None and classes <= _MAXIMUM_CLASSES
         self._confusion = np.zeros((classes, classes), np.int64) if is_counted else None
@@ -164,7 +181,7 @@ class _Tally:
         if self._labels is not None:
             label = int(self._labels[self._samples])
             self._correct += prediction == label
-            if self._confusion is not None and 0 <= label < len(self._confusion):
+            if self._confusion is not None:
                 self._confusion[label, prediction] += 1
         reals = _reals(found, self._output)
         self._reference.add(reals, expected, prediction, label)

@@ -192,7 +192,18 @@ def test_data_that_cannot_be_fed(refused: Refused) -> None:
     assert error(x=np.int8(3)) == '"data.npz" holds no samples'
     assert error(x=images, y=np.zeros(3, np.int64)) == "labels `y` are one integer a sample, 2; they are int64[3]"
     assert error(x=images, y=np.eye(2)) == "labels `y` are one integer a sample, 2; they are float64[2, 2]"
-    assert error(x=images[:, :5]) == "a sample has shape [5, 6, 3], the input is [1, 6, 6, 3]"
+    assert error(x=images, y=np.array([0, 99])) == (
+        "sample 1 has the label 99, the model has the classes 0 to 4\n"
+        "  help: labels number the elements of the first output, from 0"
+    )
+    assert error(x=images, y=np.array([-1, 0])).startswith("sample 0 has the label -1, the model has the classes")
+    holes = images.astype(np.float32)
+    holes[1, 2, 3, 0] = np.nan
+    assert error(x=holes) == 'sample 1 of "data.npz" has infinite numbers or NaN'
+    assert error(x=images[:, :5]) == (
+        'a sample has shape [5, 6, 3], the input "image" is [1, 6, 6, 3]\n'
+        "  help: the first axis of an array of samples numbers them; each has as many elements as the input"
+    )
     assert error(x=images.astype(np.complex64)) == "samples of complex64 are no numbers"
     assert error(x=images.astype(np.int16)) == (
         "samples of int16 do not fit the input i8[1,6,6,3]:affine(scale=0.003921569, zero=-128)\n"

@@ -77,7 +77,7 @@ def test_feeding(sample: Array, into: Value, scaling: Scaling, expected: list[fl
 @pytest.mark.parametrize(
     ("sample", "into", "message"),
     [
-        (np.zeros(5, np.int8), value(DType.I8, 1.0), r"a sample has shape \[5\], the input is \[1, 4\]"),
+        (np.zeros(5, np.int8), value(DType.I8, 1.0), r"a sample has shape \[5\], the input \"x\" is \[1, 4\]"),
         (np.zeros(4, np.int16), value(DType.I8, 1.0), "samples of int16 do not fit"),
         (np.zeros(4, np.int8), value(DType.I32), "samples of int8 do not fit"),
         (np.array(["a"] * 4), value(DType.F32), "are no numbers"),

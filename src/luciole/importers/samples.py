@@ -47,12 +47,16 @@ def feed(sample: Array, value: Value, scaling: Scaling) -> Array:
 
     Raises `CompileError` when the number of elements is another, or the types do not fit.
     """
+    if sample.dtype.kind not in "iufb":
+        raise CompileError.of("bad-data", f"samples of {sample.dtype} are no numbers")
     if sample.size != value.type.elements:
-        expected = list(value.type.shape)
-        raise CompileError.of("bad-data", f"a sample has shape {list(sample.shape)}, the input is {expected}")
+        found, expected = list(sample.shape), list(value.type.shape)
+        raise CompileError.of(
+            "bad-data",
+            f'a sample has shape {found}, the input "{printable(value.name)}" is {expected}',
+            help="the first axis of an array of samples numbers them; each has as many elements as the input",
+        )
     dtype, shaped, quant = value.type.dtype, sample.reshape(value.type.shape), value.type.quant
-    if shaped.dtype.kind not in "iufb":
-        raise CompileError.of("bad-data", f"samples of {shaped.dtype} are no numbers")
     if scaling.is_identity and shaped.dtype.name == dtype.numpy.name:
         return shaped.astype(dtype.numpy)
     if scaling.is_identity and shaped.dtype == np.uint8 and dtype is DType.I8:
@@ -70,7 +74,7 @@ def feed(sample: Array, value: Value, scaling: Scaling) -> Array:
 
 
 def load_labelled(path: Path, limit: int | None) -> tuple[Array, Array | None]:
-    """Samples and labels. Raises `CompileError` when there are none, or not one label a sample."""
+    """Samples and labels. Raises `CompileError` when there are none, some are no numbers, or not one label a sample."""
     arrays = load_arrays(path)
     samples, labels = arrays.get("x"), arrays.get("y")
     if samples is None:
@@ -85,6 +89,10 @@ def load_labelled(path: Path, limit: int | None) -> tuple[Array, Array | None]:
     if labels is not None and (labels.ndim != 1 or len(labels) != len(samples) or labels.dtype.kind not in "iub"):
         found = f"{labels.dtype}{list(labels.shape)}"
         raise CompileError.of("bad-data", f"labels `y` are one integer a sample, {len(samples)}; they are {found}")
+    if samples.dtype.kind == "f":
+        for number, sample in enumerate(samples[:limit]):
+            if not np.isfinite(sample).all():
+                raise CompileError.of("bad-data", f'sample {number} of "{path}" has infinite numbers or NaN')
     return samples[:limit], None if labels is None else labels[:limit]
 
 

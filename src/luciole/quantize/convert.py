@@ -137,6 +137,14 @@ def _float_operators(graph: Graph) -> tuple[Operator, ...]:
 def check_quantizable(graph: Graph, kept: frozenset[Operator] = frozenset()) -> None:
     """Raise `CompileError` that lists whatever keeps a graph from being quantized; `kept` operators stay in float."""
     problems = Diagnostics()
+    quantized = next((op for op in graph.operators if isinstance(op, Quantize) and op not in kept), None)
+    if quantized is not None:
+        raise CompileError.of(
+            "nothing-to-quantize",
+            f'"{printable(graph.name)}" is quantized already',
+            quantized.location,
+            help="it compiles as it is, without --quantize; quantize the float model that it was made of",
+        )
     tabulated = {op for function in find_functions(graph, kept).values() for op in function.operators}
     if not any(map(_is_float, (*graph.inputs, *(value for _, value in graph.outputs)))):
         problems.add(

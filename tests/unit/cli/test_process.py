@@ -19,7 +19,7 @@ from support.small_models import IMAGE
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-LUCIOLE = [sys.executable, "-m", "luciole.cli.main"]
+LUCIOLE = [sys.executable, "-m", "luciole"]
 
 #: What starting the program must not load.
 HEAVY = ("numpy", "llvmlite", "unicorn", "capstone", "elftools", "jinja2", "rich", "tflite", "flatbuffers")

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import luciole as api
+from luciole.ir.quant import Quant
 from luciole.ops.activation import Clamp
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.powers import Power
+from luciole.ops.quantization import Dequantize, Quantize
 from luciole.ops.reshape import Reshape
 from support.float_nets import Net, images, residual
 from support.onnx_models import Net as OnnxNet
@@ -197,6 +199,12 @@ def test_a_session_of_a_quantized_model(folder: Path) -> None:
         (("quantize", "net.graph", "--calibration", "nan.npz"), 1, 'error[bad-data]: sample 1 for the input "image"'),
         (("quantize", "net.graph", "--calibration", "none.npz"), 1, "error[no-calibration-data]: there are no samples"),
         (("quantize", "small.graph", *CALIBRATED), 1, 'error[nothing-to-quantize]: "small" has no float inputs'),
+        (("quantize", "int8.graph", *CALIBRATED), 1, 'error[nothing-to-quantize]: "int8" is quantized already'),
+        (
+            ("quantize", "net.graph", *CALIBRATED, "--data", "labels.npz"),
+            1,
+            "error[bad-data]: sample 1 has the label 77, the model has the classes 0 to ",
+        ),
         (
             ("compile", "net.graph", "--quantize", "int8", *CALIBRATED, "--from", "optimize"),
             1,
@@ -220,6 +228,12 @@ def test_refusals(luciole: Run, folder: Path, arguments: tuple[str, ...], code: 
     graph = g.finish(y=g.add(FullyConnected(ratio, g.weights(2, 6)), "y"))
     graph.name = "middle"
     save_small(folder, graph)
+    g = Net(1)
+    reals = g.add(Dequantize(g.add(Quantize(g.x, quant=Quant.per_tensor(0.1)))))
+    graph = g.finish(y=g.add(FullyConnected(g.add(Reshape(reals, (1, 192))), g.weights(2, 192)), "y"))
+    graph.name = "int8"
+    save_small(folder, graph)
+    np.savez(folder / "labels.npz", x=np.zeros((2, 8, 8, 3), np.float32), y=np.array([0, 77]))
     np.savez(folder / "wrong.npz", x=np.zeros((2, 7), np.float32))
     np.savez(folder / "none.npz", x=np.zeros((0, 8, 8, 3), np.float32))
     broken = np.zeros((2, 8, 8, 3), np.float32)

@@ -74,7 +74,7 @@ def test_reals_for_an_integer_input_are_quantized() -> None:
         ({"y": np.zeros(3)}, [IMAGE], "has no array for the input image; its arrays are y"),
         ({"x": np.zeros((2, 4))}, [IMAGE, OTHER], "has no array for the input image, other; its arrays are x"),
         ({"x": np.float32(3)}, [IMAGE], "has a single number, no samples"),
-        ({"x": np.zeros((2, 5))}, [IMAGE], r"a sample has shape \[5\], the input is \[1, 2, 2\]"),
+        ({"x": np.zeros((2, 5))}, [IMAGE], r"a sample has shape \[5\], the input \"image\" is \[1, 2, 2\]"),
         ({"x": np.array([["a"] * 4])}, [IMAGE], "samples of <U1 are no numbers"),
         (
             {"image": np.zeros((2, 4)), "other": np.zeros((3, 3))},

@@ -176,7 +176,7 @@ def plan(program: Program, run: Compilation, options: LoweringOptions) -> Progra
     """The planned program, in the memories of the user's board where there is one, and within `max_ram` if possible."""
     if run.board is None:
         return plan_within(program, run.target, options, run.options.max_ram, run.options.input_rows)
-    return plan_on_board(Fitting(program, run.target, options), run.board)
+    return plan_on_board(Fitting(program, run.target, options, is_pushed=run.options.input_rows), run.board)
 
 
 def plan_on_board(fitting: Fitting, board: Board) -> Program:
@@ -185,8 +185,11 @@ def plan_on_board(fitting: Fitting, board: Board) -> Program:
     Raises `CompileError` when none does.
     """
     refusal: CompileError | None = None
-    ways = [lambda: fitting.lowered, lambda: fitting.overlapped, fitting.smallest]
-    for way in ways[2:] if fitting.options.allows_overlap else ways:
+    if fitting.is_pushed:
+        ways = [fitting.fastest, fitting.smallest]
+    else:
+        ways = [lambda: fitting.lowered, lambda: fitting.overlapped, fitting.smallest]
+    for way in ways[-1:] if fitting.options.allows_overlap else ways:
         try:
             planned = plan_memory(assign_regions(way(), board))
             check_regions(planned, board)

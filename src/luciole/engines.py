@@ -122,13 +122,6 @@ def open_bundle_engine(
         )
     object_bytes = build_cross_object(bundle.files, target) if options.emit == "c" else bundle.object_bytes
     core, interface = find_core(target.emulated_core), _emulated_interface(bundle.interface)
-    if interface.pushed_rows and (emulator == "qemu" or not core.unicorn_model):
-        raise CompileError.of(
-            "not-runnable",
-            "bundles that take the rows of their input one after another are not run in QEMU",
-            help="leave --input-rows away, or run with --target native",
-            exit_code=EXIT_UNSUPPORTED,
-        )
     if emulator == "qemu":
         from luciole.emulate.qemu import QemuBundle
 

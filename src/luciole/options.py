@@ -164,9 +164,7 @@ class Options:
         check_choice("weights", self.weights, WEIGHTS_FORMATS)
         check_choice("input-layout", self.input_layout, INPUT_LAYOUTS)
         others = {"--keep-input": self.keep_input, "--bundle-api glow": self.bundle_api == "glow"}
-        if self.input_rows and (
-            other := next((o for o, given in (others | {"--memory": self.memory}).items() if given), "")
-        ):
+        if self.input_rows and (other := next((option for option, given in others.items() if given), "")):
             raise CompileError.of("bad-option", f"--input-rows cannot go with {other}")
         self._check_quantization()
         for option, text in (

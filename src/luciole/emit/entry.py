@@ -185,6 +185,9 @@ def _init_memories_llvm(program: Program, prefix: str, size_type: str, target: T
             f"  {at}.to = getelementptr i8, ptr %model, i32 {index * step}",
             f"  store ptr {at}, ptr {at}.to",
         ]
+    if program.pushed_input():
+        regions = [region.name for region in program.regions_of("arena")]
+        lines += _state_llvm(program, f"%m{regions.index(program.buffers[STATE].region)}", "0", "0")
     lines.append(f"  ret i32 {STATUSES.index('OK')}")
     for label, status in (("null", "NULL"), ("too_small", "SIZE"), ("misaligned", "ALIGN")):
         lines += [f"{label}:", f"  ret i32 {STATUSES.index(f'ERROR_ARENA_{status}')}"]
@@ -220,13 +223,14 @@ def _push_rows_llvm(program: Program, prefix: str, target: Target) -> list[str]:
     assert pushed is not None
     height = pushed[1].type.shape[1]
     loads, bases = _bases_llvm(program, prefix, target)
+    memory = bases[program.buffers[STATE].region]
     function = f"{prefix}_push_rows"
     lines = [
         f'define i32 @{function}(ptr %model, ptr %rows, i32 %count) {_ATTRIBUTES} section ".text.{function}" {{',
         "  %next = alloca ptr",
         "  %left = alloca i32",
         *loads,
-        f"  %state = getelementptr i8, ptr %arena, i32 {program.buffers[STATE].offset}",
+        f"  %state = getelementptr i8, ptr {memory}, i32 {program.buffers[STATE].offset}",
         "  %position = load i32, ptr %state",
         "  %taken.p = getelementptr i8, ptr %state, i32 4",
         "  %taken = load i32, ptr %taken.p",
@@ -238,14 +242,14 @@ def _push_rows_llvm(program: Program, prefix: str, target: Target) -> list[str]:
         "wait:",
         "  %waiting = phi i32 [ %waited, %pause ]",
         "  %all = add i32 %taken, %count",
-        *_state_llvm(program, "%arena", "%waiting", "%all"),
+        *_state_llvm(program, memory, "%waiting", "%all"),
         "  %still = sub i32 %missing, %count",
         "  ret i32 %still",
         "given:",
         "  store ptr %rows, ptr %next",
         "  store i32 %count, ptr %left",
         *_steps_llvm(program, prefix, bases, start="%position"),
-        *_state_llvm(program, "%arena", "0", "0"),
+        *_state_llvm(program, memory, "0", "0"),
         "  ret i32 0",
         "}",
     ]

@@ -102,23 +102,28 @@ def print_entry(program: Program, prefix: str) -> str:
     if pushed is not None:
         return "\n".join([*lines, *_push_rows(program, prefix, pushed[1].type), ""])
     lines += [f"{prefix}_status {prefix}_run({prefix}_model *model)", "{"]
-    arenas = {region.name: region.name for region in program.regions_of("arena")}
-    calls = list(_calls(program, prefix, "{region}.{name}", arenas))
-    for name in arenas:
-        lines += [f"    unsigned char *const {name} = model->{name};", f"    (void){name};"]
-    lines += calls
+    pointers, calls = _arenas_and_calls(program, prefix)
+    lines += [*pointers, *calls]
     return "\n".join([*lines, f"    return {upper}_{STATUSES[0]};", "}", ""])
+
+
+def _arenas_and_calls(program: Program, prefix: str) -> tuple[list[str], list[str]]:
+    """The statements that load the pointers to all arenas, and those of `run` behind them."""
+    arenas = {region.name: region.name for region in program.regions_of("arena")}
+    pointers = [f"    unsigned char *const {name} = model->{name};\n    (void){name};" for name in arenas]
+    return pointers, list(_calls(program, prefix, "{region}.{name}", arenas))
 
 
 def _push_rows(program: Program, prefix: str, type: TensorType) -> list[str]:
     """Goes on where the stream waits, through the rows given; behind the last one the rest of the program follows."""
     row = type.elements // type.shape[1]
-    calls = list(_calls(program, prefix, f"{prefix}_weights.{{name}}", {ARENA: "arena"}))
+    pointers, calls = _arenas_and_calls(program, prefix)
+    state = program.buffers[STATE]
     return [
         f"int32_t {prefix}_push_rows({prefix}_model *model, const {MEMORY_TYPES[type.dtype]} *rows, int32_t count)",
         "{",
-        "    unsigned char *const arena = model->arena;",
-        f"    uint32_t *const state = (uint32_t *)(void *)(arena + {program.buffers[STATE].offset});",
+        *pointers,
+        f"    uint32_t *const state = (uint32_t *)(void *)({state.region} + {state.offset});",
         f"    const int32_t missing = {type.shape[1]} - (int32_t)state[1];",
         f"    const int32_t row = {row};",
         "    int32_t left = count;",
@@ -158,6 +163,7 @@ def _init_memories(program: Program, prefix: str) -> list[str]:
         lines += [f"    if (((uintptr_t)memories->{name} & ({upper}_{name.upper()}_ALIGN - 1u)) != 0u) {{"]
         lines += [f"        return {upper}_ERROR_ARENA_ALIGN;", "    }"]
     lines += [f"    model->{region.name} = (unsigned char *)memories->{region.name};" for region in arenas]
+    lines += _first_state(program)
     return [*lines, f"    return {upper}_OK;", "}"]
 
 
@@ -192,11 +198,9 @@ def _first_state(program: Program) -> list[str]:
     """The statement with which a stream that takes rows begins at the first one."""
     if program.pushed_input() is None:
         return []
-    offset = program.buffers[STATE].offset
-    return [
-        f"    ((uint32_t *)arena)[{(offset or 0) // 4}] = 0u;",
-        f"    ((uint32_t *)arena)[{(offset or 0) // 4 + 1}] = 0u;",
-    ]
+    state = program.buffers[STATE]
+    place = f"((uint32_t *)(void *)(model->{state.region} + {state.offset}))"
+    return [f"    {place}[0] = 0u;", f"    {place}[1] = 0u;"]
 
 
 def _accessor(program: Program, prefix: str, port: Port, constness: str) -> list[str]:

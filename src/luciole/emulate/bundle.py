@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luciole.emulate.cores import EmulatedCore
-from luciole.emulate.interface import ARENA_FILL, BundleInterface, EmulatedBundle, Slot, check_inputs
+from luciole.emulate.interface import ARENA, ARENA_FILL, BundleInterface, EmulatedBundle, Slot, check_inputs
 from luciole.emulate.qemu import QemuBundle
 from luciole.emulate.registers import import_unicorn
 from luciole.emulate.result import EmulationFault, RunResult
@@ -30,7 +30,7 @@ class UnicornBundle:
         pointer_bytes, count = core.family.pointer_bytes, 1 + len(interface.others)
         self._model = self.machine.allocate(pointer_bytes * count, pointer_bytes, "model handle")
         self.machine.write(self._arena, bytes([ARENA_FILL]) * interface.arena_bytes)
-        self._places = {"arena": self._arena}
+        self._places = {ARENA: self._arena}
         arguments: tuple[int, ...] = (self._arena, interface.arena_bytes)
         if interface.others:
             words = [*arguments]
@@ -74,7 +74,7 @@ class UnicornBundle:
         for data, slot in zip(inputs, self._interface.inputs, strict=True):
             self.machine.write(self._rows or self._address(slot), data)
         rows = self._interface.pushed_rows
-        symbol = f"{self._interface.prefix}_{'push_rows' if rows else 'run'}"
+        symbol = self._interface.run_symbol
         arguments = (self._model, self._rows, rows) if rows else (self._model,)
         measurement = self.machine.measure(symbol, *arguments) if measure else None
         status = measurement.value if measurement is not None else self.machine.call(symbol, *arguments)

@@ -11,6 +11,8 @@ from luciole.errors import CompileError
 
 #: What the arena holds before the bundle writes to it: nobody may rely on zeros.
 ARENA_FILL = 0x5A
+#: The name of the arena among the caller's memories.
+ARENA = "arena"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Slot:
 
     offset: int
     size: int
-    memory: str = "arena"
+    memory: str = ARENA
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class BundleInterface:
     others: tuple[tuple[str, int, int], ...] = ()
     #: Rows of the one input that `<prefix>_push_rows` takes; 0 where the input lies in the arena.
     pushed_rows: int = 0
+
+    @property
+    def run_symbol(self) -> str:
+        """The function that runs the model."""
+        return f"{self.prefix}_{'push_rows' if self.pushed_rows else 'run'}"
 
 
 class EmulatedBundle(Protocol):

@@ -27,7 +27,7 @@ from luciole.emulate.qemu_program import (
 )
 from luciole.emulate.result import CallRecord, EmulationFault, Measurement, RunResult
 from luciole.emulate.start_code import SLOT_BYTES, SLOT_COUNT, SLOT_TOTAL
-from luciole.errors import EXIT_UNSUPPORTED, CompileError, InternalError, ToolError
+from luciole.errors import InternalError, ToolError
 
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm"}
 
@@ -56,13 +56,6 @@ class QemuBundle:
         stack_bytes: int = 65536,
         time_limit_s: float = 600.0,
     ) -> None:
-        if interface.others:
-            raise CompileError.of(
-                "not-runnable",
-                f"QEMU runs bundles with one arena; this one has {1 + len(interface.others)} memories",
-                help="compile without --memory, or for a core that unicorn has",
-                exit_code=EXIT_UNSUPPORTED,
-            )
         self._path, self._machine = find_qemu(core)
         self._object_bytes = object_bytes
         self._core = core
@@ -178,7 +171,7 @@ class QemuBundle:
         """The counter before and after the run, once both statuses are seen to be OK."""
         words = struct.unpack(f"<{RECORD_WORDS}I", record)
         prefix = self._interface.prefix
-        for symbol, status in ((f"{prefix}_init", words[0]), (f"{prefix}_run", words[1])):
+        for symbol, status in ((f"{prefix}_init", words[0]), (self._interface.run_symbol, words[1])):
             if status:
                 raise EmulationFault(f"{symbol} returned status {status}")
         return words[2] | words[3] << 32, words[4] | words[5] << 32

@@ -2,8 +2,9 @@
 
 It opens two files of the host by semihosting, calls `<prefix>_init`, and for each sample reads the inputs from one file
 into the arena, calls `<prefix>_run` between two readings of the instruction counter, and writes the outputs, a record,
-and when asked the painted stack to the other. The stack stands at the bottom of the RAM and the arena at its top, so
-that running out of either faults.
+and when asked the painted stack to the other. Bundles that take rows get them all from a buffer, by
+`<prefix>_push_rows`. The stack stands at the bottom of the RAM and the arena at its top, the bundle's other memories
+and rows below it, so that running out of stack or arena faults.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 from luciole.emulate.cores import EmulatedCore, Family, QemuMachine
 from luciole.emulate.elf_image import write_executable
-from luciole.emulate.interface import ARENA_FILL, BundleInterface
+from luciole.emulate.interface import ARENA, ARENA_FILL, BundleInterface, Slot
 from luciole.emulate.loader import CallSite, LoadedObject, Segment, load_object
 from luciole.emulate.start_code import (
     APPLICATION_EXIT,
@@ -56,7 +57,7 @@ class QemuProgram:
         stack_bytes: size of the stack dump after each sample's record, 0 for none.
         fault_words: words of the record that a fault appends to the output file.
         call_overheads: instructions that a call's own measurement adds, for each of `sites`.
-        sites: the calls of `<prefix>_run` that are measured one by one; a slot of each follows the record.
+        sites: the calls of the bundle's function that are measured one by one; a slot of each follows the record.
     """
 
     image: bytes
@@ -96,21 +97,41 @@ class _Layout:
     stack_top: int
     data: int
     writable: int
-    arena: int
+    #: The arena and the bundle's other memories by name, and where rows stand that it is given, 0 for none.
+    memories: Mapping[str, int]
+    rows: int
+
+    @property
+    def arena(self) -> int:
+        """Where the arena stands."""
+        return self.memories[ARENA]
+
+    @property
+    def end(self) -> int:
+        """Where what the caller supplies begins."""
+        return min(*self.memories.values(), self.rows or self.arena)
+
+    def address_of(self, slot: Slot) -> int:
+        """Where a tensor stands."""
+        return self.memories[slot.memory] + slot.offset
 
 
 def _lay_out(machine: QemuMachine, interface: BundleInterface, core: EmulatedCore, stack_bytes: int) -> _Layout:
     stack_top = machine.ram_address + stack_bytes
     writable = stack_top + _DATA_BYTES
-    arena = (machine.ram_address + machine.ram_bytes - interface.arena_bytes) // interface.arena_alignment
-    arena *= interface.arena_alignment
-    if arena < writable:
+    place, memories = machine.ram_address + machine.ram_bytes, {}
+    for name, size, alignment in ((ARENA, interface.arena_bytes, interface.arena_alignment), *interface.others):
+        place = memories[name] = (place - size) // alignment * alignment
+    rows = (place - interface.inputs[0].size) // 16 * 16 if interface.pushed_rows else 0
+    layout = _Layout(machine.ram_address, stack_top, stack_top, writable, memories, rows)
+    if layout.end < writable:
+        size = sum((interface.arena_bytes, *(size for _, size, _ in interface.others)))
         raise CompileError.of(
             "does-not-fit",
-            f"an arena of {interface.arena_bytes} B does not fit in the {machine.ram_bytes} B of {machine.machine}, the"
+            f"an arena of {size} B does not fit in the {machine.ram_bytes} B of {machine.machine}, the"
             f" machine that stands for {core.name}",
         )
-    return _Layout(machine.ram_address, stack_top, stack_top, writable, arena)
+    return layout
 
 
 def _load(
@@ -129,7 +150,7 @@ def _load(
             f"code and constants of {end - machine.image_address} B exceed the {machine.image_bytes} B of"
             f" {machine.machine}, the machine that stands for {core.name}",
         )
-    if layout.writable + len(loaded.writable.data) > layout.arena:
+    if layout.writable + len(loaded.writable.data) > layout.end:
         raise CompileError.of("does-not-fit", f"writable data and the arena exceed the RAM of {machine.machine}")
     return loaded
 
@@ -183,13 +204,13 @@ def _emit_main(
     code: StartCode, data: _Data, layout: _Layout, loaded: LoadedObject, interface: BundleInterface, plan: _Plan
 ) -> int:
     """Everything from opening the files to the exit; returns how many instructions the measurement adds."""
-    model = data.add(bytes(8))
+    model = data.add(bytes(data.pointer_bytes * (1 + len(interface.others))))
     record = data.add(bytes(4 * RECORD_WORDS))
     count = data.add(plan.samples.to_bytes(4, "little"))
-    reads = [data.block(0, layout.arena + slot.offset, slot.size) for slot in interface.inputs]
+    reads = [data.block(0, layout.rows or layout.address_of(slot), slot.size) for slot in interface.inputs]
     writes = [data.block(0, record, 4 * RECORD_WORDS)]
     writes += [data.block(0, slot, SLOT_BYTES) for slot in plan.slots]
-    writes += [data.block(0, layout.arena + slot.offset, slot.size) for slot in interface.outputs]
+    writes += [data.block(0, layout.address_of(slot), slot.size) for slot in interface.outputs]
     if plan.dump_stack:
         writes.append(data.block(0, layout.stack_address, layout.stack_top - layout.stack_address))
     for name, mode, blocks in (
@@ -200,7 +221,9 @@ def _emit_main(
         for block in blocks:
             code.store_result(block)
     prefix = interface.prefix
-    code.call(loaded.address_of(f"{prefix}_init"), model, layout.arena, interface.arena_bytes)
+    given = [layout.arena, interface.arena_bytes]
+    given += [number for name, size, _ in interface.others for number in (layout.memories[name], size)]
+    code.call(loaded.address_of(f"{prefix}_init"), model, *([data.block(*given)] if interface.others else given))
     code.store_result(record)
     start = code.here()
     for block in reads:
@@ -208,7 +231,8 @@ def _emit_main(
     if plan.dump_stack:
         code.fill(layout.stack_address, layout.stack_top, int.from_bytes(bytes([PAINT] * 4), "little"))
     first = code.read_counter(record + 8)
-    code.call(loaded.address_of(f"{prefix}_run"), model)
+    rows = (layout.rows, interface.pushed_rows) if interface.pushed_rows else ()
+    code.call(loaded.address_of(interface.run_symbol), model, *rows)
     code.store_result(record + 4)
     second = code.read_counter(record + 16)
     for block in writes:
@@ -246,7 +270,7 @@ def build_program(
     layout = _lay_out(machine, interface, core, stack_bytes)
     loaded = _load(object_bytes, core, machine, layout)
     data = _Data(layout.data, core.family.pointer_bytes)
-    sites = _sites(loaded, f"{interface.prefix}_run") if by_call else ()
+    sites = _sites(loaded, interface.run_symbol) if by_call else ()
     slots = tuple(data.add(bytes(SLOT_BYTES)) for _ in sites)
     trampolines, overheads = _emit_trampolines(core, machine, loaded, sites, slots)
     if sites:
@@ -277,7 +301,7 @@ def build_program(
         *loaded.segments,
         *trampolines,
         Segment("data", layout.data, bytes(data.content)),
-        Segment("arena", layout.arena, bytes([ARENA_FILL]) * interface.arena_bytes),
+        Segment("memories", layout.end, bytes([ARENA_FILL]) * (machine.ram_address + machine.ram_bytes - layout.end)),
     ]
     image = write_executable(core.family, entry | is_thumb, segments)
     dumped = layout.stack_top - layout.stack_address if dump_stack else 0

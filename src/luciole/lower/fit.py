@@ -135,6 +135,15 @@ class Fitting:
         """The fastest program within so many bytes, the smallest without a limit, that takes the rows of its input
         from the caller one after another. Raises `CompileError` where that cannot be.
         """
+        self.check_pushed()
+        if max_bytes is not None:
+            for program in self._divided(max_bytes):
+                if program.arena.size_bytes <= max_bytes:
+                    return program
+        return self.smallest()
+
+    def check_pushed(self) -> None:
+        """Raise `CompileError` where the rows of the input cannot come from the caller one after another."""
         inputs = self.graph.inputs
         if len(inputs) != 1 or inputs[0].type.rank != 4 or inputs[0].type.shape[0] != 1:
             shapes = ", ".join(f"{value!r}" for value in inputs)
@@ -150,11 +159,13 @@ class Fitting:
                 f"the input cannot come row by row: not all that reads it can run on a few rows ({readers})",
                 help="--input-layout nhwc, if the model begins with a transpose; else leave --input-rows away",
             )
-        if max_bytes is not None:
-            for program in self._divided(max_bytes):
-                if program.arena.size_bytes <= max_bytes:
-                    return program
-        return self.smallest()
+
+    def fastest(self) -> Program:
+        """The fastest program, whatever it takes."""
+        if not self.is_pushed:
+            return self.plain
+        self.check_pushed()
+        return next(self._divided(1 << 40))
 
     def within(self, max_bytes: int) -> Program:
         """The fastest program whose arena has at most so many bytes; the smallest where none has."""

@@ -191,9 +191,13 @@ def test_a_program_on_a_board_needs_the_board(model: Path, capsys: pytest.Captur
 
 
 @pytest.mark.qemu
-def test_qemu_has_one_arena(model: Path) -> None:
-    with pytest.raises(CompileError, match="QEMU runs bundles with one arena; this one has 2 memories"):
-        luciole.load(model, target="cortex-m55", memory="board.toml")
+@pytest.mark.parametrize("target", ["cortex-m55", "rv32imc"])
+def test_qemu_runs_bundles_with_several_memories(model: Path, target: str) -> None:
+    session = luciole.load(model, target=target, memory="board.toml", emulator="qemu")
+    assert len(session.program.regions_of("arena")) == 2
+    for seed in range(2):
+        inputs = random_inputs(small_int8(), seed)
+        assert_same_outputs(session.run(inputs, measure=True), run_graph(small_int8(), inputs))
 
 
 @pytest.mark.slow

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import luciole
 from luciole.bundle import Bundle
 from luciole.bundle.host import HostSession, find_compiler
 from luciole.compilation import Compilation
@@ -100,8 +102,55 @@ def test_an_emulated_core_takes_rows(tmp_path: Path) -> None:
     assert list(result.outputs) == [array.tobytes() for array in run_graph(graph, inputs).values()]
 
 
-def test_the_test_program_of_a_bundle_pushes_rows(tmp_path: Path) -> None:
-    bundle = compiled(row_graph(2), tmp_path, emit="c")
+@pytest.mark.qemu
+@pytest.mark.parametrize("target", ["cortex-m55", "cortex-m4", "rv64gcv"])
+def test_qemu_pushes_rows(target: str, tmp_path: Path) -> None:
+    graph = row_graph(2)
+    session = luciole.load(source_of(graph, tmp_path), target=target, input_rows=True, emulator="qemu")
+    for seed in range(2):
+        inputs = random_inputs(graph, seed)
+        assert_same_outputs(session.run(inputs, measure=True), run_graph(graph, inputs))
+        assert session.last_run.instructions > 0
+
+
+def save_board(path: Path, ram_bytes: int) -> Path:
+    """Two memories of each kind; so small that a little fits into the fast ones."""
+    rows = [("tcm", "ram", ram_bytes), ("sram", "ram", 1 << 20), ("fast", "flash", 300), ("far", "flash", 1 << 20)]
+    texts = [
+        f'[memory.{name}]\nkind = "{kind}"\nbase = {index << 28}\nsize = {size}\ncycles = {index + 1}\n'
+        for index, (name, kind, size) in enumerate(rows)
+    ]
+    path.write_text("".join(texts))
+    return path
+
+
+@pytest.mark.parametrize(("target", "emit"), [("native", "object"), ("native", "c"), ("cortex-m4", "object")])
+def test_rows_come_into_the_memories_of_a_board(target: str, emit: Any, tmp_path: Path) -> None:
+    graph = row_graph(2)
+    source = source_of(graph, tmp_path)
+    for ram_bytes, arenas in ((4, 2), (100, 2), (1 << 20, 1)):
+        board = save_board(tmp_path / "board.toml", ram_bytes)
+        session = luciole.load(source, target=target, emit=emit, input_rows=True, memory=board)
+        assert len(session.program.regions_of("arena")) == arenas
+        for seed in range(3):
+            inputs = random_inputs(graph, seed)
+            assert_same_outputs(session.run(inputs), run_graph(graph, inputs))
+
+
+@pytest.mark.qemu
+def test_qemu_pushes_rows_into_the_memories_of_a_board(tmp_path: Path) -> None:
+    graph = row_graph(2)
+    board = save_board(tmp_path / "board.toml", 100)
+    session = luciole.load(source_of(graph, tmp_path), target="cortex-m55", input_rows=True, memory=board)
+    inputs = random_inputs(graph, 1)
+    assert_same_outputs(session.run(inputs), run_graph(graph, inputs))
+
+
+@pytest.mark.parametrize("ram_bytes", [0, 100])
+def test_the_test_program_of_a_bundle_pushes_rows(ram_bytes: int, tmp_path: Path) -> None:
+    memory = {"memory": str(save_board(tmp_path / "board.toml", ram_bytes))} if ram_bytes else {}
+    bundle = compiled(row_graph(2), tmp_path, emit="c", **memory)
+    assert ("rows.ld" in bundle.files) == bool(ram_bytes)
     for name, data in bundle.files.items():
         (tmp_path / name).write_bytes(data)
     sources = [name for name in bundle.files if name.endswith(".c")]

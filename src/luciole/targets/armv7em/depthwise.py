@@ -2,9 +2,10 @@
 
 Four channels at a time, a strip of the input is widened into planes of halves, one plane a channel, centered and with
 zeros for padding. The planes' lines run along the width or along the height, whichever costs less, so that a word holds
-two neighbors under the window. Then each channel sweeps its plane with doubled weights, words of two neighboring ones,
-which it pairs in the workspace first. An output on an even column begins with the low half of a word of x, one on an
-odd column with the high half of one.
+two neighbors under the window; a dilated window sees lines cut into phases, in which its columns are neighbors. Then
+each channel sweeps its plane with doubled weights, words of two neighboring ones, which it pairs in the workspace
+first; where a channel has several results, each of them does. An output on an even column begins with the low half of a
+word of x, one on an odd column with the high half of one. Channels behind the last four are widened byte by byte.
 
 Weights stay int8 in flash, [channel][outer tap][inner tap], and are paired at run time; or, where memory may be traded,
 they stand there as pairs, [channel][outer tap][word], which counts where a kernel computes few rows at a time.
@@ -36,18 +37,15 @@ from luciole.targets.armv7em.depthwise_plan import (
     plan_of,
     planned,
     products_at,
-    widened_columns,
 )
+from luciole.targets.armv7em.depthwise_widening import Bytes, Words, widen_lines
 from luciole.targets.armv7em.intrinsics import (
     kept,
     packed_halves,
-    packed_high_halves,
     smlabb,
     smlabt,
     smlad,
     smlatb,
-    sxtab16,
-    sxtab16_odd,
 )
 from luciole.targets.armv7em.parameters import ChannelParameters, Scaling
 from luciole.targets.base import Cost, KernelRecipe, kernel
@@ -55,7 +53,7 @@ from luciole.targets.base import Cost, KernelRecipe, kernel
 
 @kernel("depthwise_conv2d", DType.I8, needs={"dsp"})
 class DepthwisePlanes(KernelRecipe):
-    """Depthwise convolution, one output channel for each input channel, channels a multiple of four, no dilation."""
+    """Depthwise convolution; the window may be dilated along a line where its stride is one."""
 
     name = "planes"
     #: Whether weights are paired at compile time.
@@ -66,18 +64,15 @@ class DepthwisePlanes(KernelRecipe):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, DepthwiseConv2d)
-        if op.multiplier != 1:
-            return f"{op.multiplier} output channels for each input channel"
-        if op.x.type.shape[3] % GROUP:
-            return f"{op.x.type.shape[3]} channels are not a multiple of {GROUP}"
-        if op.dilations != (1, 1):
-            return "the window is dilated"
         if op.w.data is None or (op.b is not None and op.b.data is None):
             return "weights or bias are not constant"
         if problem := hilo.requantization_problem(op.sums()):
             return problem
         if plan_of(op, self.is_paired) is None:
-            return f"the window is too large, or a strip of lines under it exceeds {WORKSPACE_LIMIT} bytes"
+            return (
+                f"the window is too large, or dilated with a stride, or a strip of lines under it exceeds "
+                f"{WORKSPACE_LIMIT} bytes"
+            )
         return ""
 
     def constants(self, op: Operator) -> dict[str, Array]:
@@ -94,7 +89,8 @@ class DepthwisePlanes(KernelRecipe):
         return self._plan(op).workspace_bytes
 
     def alignments(self, op: Operator) -> dict[str, int]:
-        return {"x": 4}
+        assert isinstance(op, DepthwiseConv2d)
+        return {} if op.x.type.shape[3] % GROUP else {"x": GROUP}
 
     def overlap_bytes(self, op: Operator) -> dict[str, int]:
         """A strip of rows is read until all of its channels are written; strips of columns go through all rows."""
@@ -114,7 +110,8 @@ class DepthwisePlanes(KernelRecipe):
     def in_place(self, op: Operator) -> tuple[str, ...]:
         """With one strip, a channel is wholly read before it is written, and it is written over itself."""
         assert isinstance(op, DepthwiseConv2d)
-        return ("x",) if self._plan(op).strips == 1 and op.x.type.shape[0] == 1 else ()
+        is_one = self._plan(op).strips == 1 and op.x.type.shape[0] == 1
+        return ("x",) if is_one and op.multiplier == 1 else ()
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
@@ -161,7 +158,7 @@ def _parameters(op: DepthwiseConv2d) -> ChannelParameters:
 
 def _clear_workspace(k: LoopBuilder, plan: Plan, v: Views) -> None:
     """Zeros everywhere once: padding along lines is never written again."""
-    _clear(k, v.workspace.address(plan.planes_offset), v.workspace.address(plan.workspace_bytes), 4 * GROUP)
+    _clear(k, v.workspace.address(plan.planes_offset), v.workspace.address(plan.workspace_bytes), 4 * plan.planes)
 
 
 def _clear(k: LoopBuilder, begin: Expr, end: Expr, unit: int) -> None:
@@ -185,85 +182,61 @@ def _strip(k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, x: Operand
         _clear_lines(k, plan, v, end, plan.lines)
     source = k.define("source", v.x.address(x + (top + begin) * plan.outer.x_bytes))
     target = k.define("target", v.y.address(y + first * plan.outer.y_bytes))
-    target_end = k.define("target_end", target + plan.channels)
+    target_end = k.define("target_end", target + plan.channels * plan.multiplier)
     weights, layout = k.define("weights", v.weights.address()), _parameters(op)
     shared = layout.read_shared(k, v.channels.address())
     parameters = k.define("parameters", v.channels.address(layout.header_bytes))
+    groups = plan.channels // GROUP
+    rest_source = k.define("rest_source", source + groups * GROUP)
     with k.repeat_while(lambda: target.ne(target_end)):
-        _widen_group(k, op, plan, v, source, begin, end)
+
+        def widen_words() -> None:
+            widening = Words(plan, k.define("offsets", hilo.offsets_word(-op.sums().zero_point)))
+            widen_lines(k, plan, v, widening, source, begin, end)
+            source.set(kept(source + GROUP))
+
+        def widen_bytes() -> None:
+            widen_lines(k, plan, v, Bytes(plan, op.sums().zero_point), source, begin, end)
+
+        size: Operand = plan.planes * plan.plane_bytes
+        if groups and plan.rest:
+            size = k.define("size", size, DType.INDEX)
+            with k.if_(source.ne(rest_source)):
+                widen_words()
+            with k.else_():
+                widen_bytes()
+                size.set(plan.rest * plan.plane_bytes)
+        elif groups:
+            widen_words()
+        else:
+            widen_bytes()
         plane = k.define("plane", v.workspace.address(plan.planes_offset))
-        plane_end = k.define("plane_end", plane + GROUP * plan.plane_bytes)
-        with k.repeat_while(lambda: plane.ne(plane_end)):
+        plane_end = k.define("plane_end", plane + size)
+
+        def one_result() -> None:
             _channel(k, op, plan, v, plane, target, count, weights, parameters, shared)
-            plane.set(kept(plane + plan.plane_bytes))
             target.set(kept(target + 1))
             weights.set(
                 kept(weights + (4 * plan.weight_words if plan.is_paired else plan.outer.taps * plan.inner.taps))
             )
-            parameters += layout.bytes_each
-        source.set(kept(source + GROUP))
+            parameters.set(parameters + layout.bytes_each)
+
+        with k.repeat_while(lambda: plane.ne(plane_end)):
+            if plan.multiplier > 1:
+                with k.loop("result", plan.multiplier):
+                    one_result()
+            else:
+                one_result()
+            plane.set(kept(plane + plan.plane_bytes))
 
 
 def _clear_lines(k: LoopBuilder, plan: Plan, v: Views, begin: Operand, end: Operand) -> None:
     """Zeros in some lines of every plane."""
-    with k.nest("line", GROUP) as (plane,), k.loop("line", begin, end) as line:
+    with k.nest("line", plan.planes) as (plane,), k.loop("line", begin, end) as line:
         start = k.define(
             "line_start", v.workspace.address(plan.planes_offset + plane * plan.plane_bytes + line * plan.line_bytes)
         )
         _clear(k, start, start + plan.line_bytes, 4)
-
-
-def _widen_group(
-    k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, v: Views, source: Expr, begin: Expr, end: Expr
-) -> None:
-    """Four channels of the input's lines into their planes."""
-    single, pairs, rest = widened_columns(plan)
-    step, base = plan.inner.x_bytes, 2 * plan.inner.pad
-    offsets = k.define("offsets", hilo.offsets_word(-op.sums().zero_point))
-    start = k.define("line_source", source)
-    place = k.define("line_place", v.workspace.address(plan.planes_offset + begin * plan.line_bytes))
-    with k.loop("line", begin, end):
-        read, write = k.define("read", start), k.define("write", place)
-        if single:
-            _widen_column(k, plan, offsets, read, write, 0, base)
-        first, unroll = single * step, 2 if pairs % 2 == 0 else 1
-        base_pairs = base + 2 * single
-        if pairs <= unroll:
-            for pair in range(pairs):
-                _widen_pair(k, plan, offsets, read, write, first + 2 * pair * step, base_pairs + 4 * pair, step)
-        else:
-            read_end = k.define("read_end", read + 2 * pairs * step)
-            with k.repeat_while(lambda: read.ne(read_end)):
-                for pair in range(unroll):
-                    _widen_pair(k, plan, offsets, read, write, first + 2 * pair * step, base_pairs + 4 * pair, step)
-                read.set(kept(read + 2 * unroll * step))
-                write.set(kept(write + 4 * unroll))
-        if rest:
-            done = 0 if pairs > unroll else pairs
-            _widen_column(k, plan, offsets, read, write, first + 2 * done * step, base_pairs + 4 * done)
-        start.set(kept(start + plan.outer.x_bytes))
-        place.set(kept(place + plan.line_bytes))
-
-
-def _widen_pair(
-    k: LoopBuilder, plan: Plan, offsets: Expr, read: Expr, write: Expr, source: int, target: int, step: int
-) -> None:
-    """Two neighbouring columns of four channels: a word in each plane."""
-    left, right = (k.define(name, k.read(read, source + o, DType.I32)) for name, o in (("left", 0), ("right", step)))
-    for odd in (0, 1):
-        add = sxtab16_odd if odd else sxtab16
-        first, second = k.define("first", add(offsets, left)), k.define("second", add(offsets, right))
-        k.write(write, target + odd * plan.plane_bytes, packed_halves(first, second))
-        k.write(write, target + (odd + 2) * plan.plane_bytes, packed_high_halves(first, second))
-
-
-def _widen_column(k: LoopBuilder, plan: Plan, offsets: Expr, read: Expr, write: Expr, source: int, target: int) -> None:
-    """One column of four channels: a half in each plane."""
-    word = k.define("word", k.read(read, source, DType.I32))
-    for odd in (0, 1):
-        pair = k.define("pair", (sxtab16_odd if odd else sxtab16)(offsets, word))
-        k.write(write, target + odd * plan.plane_bytes, pair.cast(DType.I16))
-        k.write(write, target + (odd + 2) * plan.plane_bytes, (pair >> 16).cast(DType.I16))
 
 
 def _channel(
@@ -307,9 +280,30 @@ def _line(
     scaling: Scaling,
 ) -> None:
     """The outputs of one channel along a line; `out` is the first one."""
+    if plan.phases == 1:
+        _phase(k, op, plan, weights, k.define("inputs", line), k.define("place", out), bias, scaling, None)
+        return
+    with k.loop("phase", plan.phases) as phase:
+        inputs = k.define("inputs", line + phase * plan.phase_bytes)
+        place = k.define("place", out + phase * plan.inner.y_bytes)
+        has_last = None if plan.whole_phases == plan.phases else phase < plan.whole_phases
+        _phase(k, op, plan, weights, inputs, place, bias, scaling, has_last)
+
+
+def _phase(
+    k: LoopBuilder,
+    op: DepthwiseConv2d,
+    plan: Plan,
+    weights: Expr,
+    inputs: Register,
+    place: Register,
+    bias: Expr,
+    scaling: Scaling,
+    has_last: Expr | None,
+) -> None:
+    """The outputs of one phase of a line, the last one if `has_last`."""
     whole, remainder = blocks_of(plan)
-    block_bytes, block_step = 2 * BLOCK * plan.inner.stride, BLOCK * plan.inner.y_bytes
-    inputs, place = k.define("inputs", line), k.define("place", out)
+    block_bytes, block_step = 2 * BLOCK * plan.inner.stride, BLOCK * plan.result_bytes
     if whole > 1:
         inputs_end = k.define("inputs_end", inputs + whole * block_bytes)
         with k.repeat_while(lambda: inputs.ne(inputs_end)):
@@ -322,7 +316,7 @@ def _line(
             inputs += block_bytes
             place += block_step
     if remainder:
-        _block(k, op, plan, weights, inputs, place, remainder, bias, scaling)
+        _block(k, op, plan, weights, inputs, place, remainder, bias, scaling, has_last)
 
 
 def _pair_weights(k: LoopBuilder, plan: Plan, v: Views, weights: Expr) -> None:
@@ -359,23 +353,26 @@ def _block(
     outputs: int,
     bias: Expr,
     scaling: Scaling,
+    has_last: Expr | None = None,
 ) -> None:
-    """A few outputs side by side; `inputs` is at the first column under the first one's window."""
+    """A few outputs side by side, the last one if `has_last`; `inputs` is at the first column under the first one's
+    window.
+    """
     sums = [k.define(f"sum{i}", bias) for i in range(outputs)]
     products = [(i, p) for i in range(outputs) for p in products_at(plan, i * plan.inner.stride)]
-    row_bytes = 4 * len(plan.keys)
+    row_bytes, row_step = 4 * len(plan.keys), plan.outer.dilation * plan.line_bytes
     if plan.is_unrolled:
         pointer = k.define("paired", weights)
         for row in range(plan.outer.taps):
-            _add_row(k, plan, products, sums, (pointer, row * row_bytes), (inputs, row * plan.line_bytes))
+            _add_row(k, plan, products, sums, (pointer, row * row_bytes), (inputs, row * row_step))
     else:
         line, weight_row = k.define("row", inputs), k.define("weight_row", weights)
         weight_end = k.define("weight_end", weights + 4 * plan.weight_words)
         with k.repeat_while(lambda: weight_row.ne(weight_end)):
             _add_row(k, plan, products, sums, (weight_row, 0), (line, 0))
-            line.set(kept(line + plan.line_bytes))
+            line.set(kept(line + row_step))
             weight_row.set(kept(weight_row + row_bytes))
-    _finish(k, op, plan, sums, place, scaling)
+    _finish(k, op, plan, sums, place, scaling, has_last)
 
 
 def _add_row(
@@ -426,10 +423,25 @@ def _multiplied(product: Product, x: Expr, weight: Expr, total: Expr) -> Expr:
 
 
 def _finish(
-    k: LoopBuilder, op: DepthwiseConv2d, plan: Plan, sums: list[Register], place: Expr, scaling: Scaling
+    k: LoopBuilder,
+    op: DepthwiseConv2d,
+    plan: Plan,
+    sums: list[Register],
+    place: Expr,
+    scaling: Scaling,
+    has_last: Expr | None,
 ) -> None:
-    """Requantize and store a block."""
+    """Requantize and store a block, the last output if there is one."""
     parameters = _parameters(op)
+
+    def store(i: int) -> None:
+        k.write(place, i * plan.result_bytes, parameters.finished(sums[i], scaling).cast(DType.I8))
+
     k.fence()
-    for i, total in enumerate(sums):
-        k.write(place, i * plan.inner.y_bytes, parameters.finished(total, scaling).cast(DType.I8))
+    for i in range(len(sums) - 1):
+        store(i)
+    if has_last is None:
+        store(len(sums) - 1)
+    else:
+        with k.if_(has_last):
+            store(len(sums) - 1)

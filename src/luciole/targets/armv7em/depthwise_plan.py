@@ -31,15 +31,25 @@ class Axis:
     pad: int
     x_bytes: int
     y_bytes: int
+    dilation: int = 1
+
+    @property
+    def reach(self) -> int:
+        """Columns or rows that a window reaches over."""
+        return (self.taps - 1) * self.dilation + 1
 
 
 @dataclass(frozen=True)
 class Plan:
     """How the loops run: whether lines lie along the height, how many outer outputs a strip has, and whether weights
     are paired in flash already.
+
+    Under a window that is dilated along lines, only columns that are a multiple of the dilation apart meet. A line is
+    cut into as many phases, each of which holds such columns side by side, as if there were no dilation.
     """
 
     channels: int
+    multiplier: int
     is_transposed: bool
     outer: Axis
     inner: Axis
@@ -47,18 +57,57 @@ class Plan:
     is_paired: bool = False
 
     @property
-    def line_halves(self) -> int:
-        """Halves of one line of a plane: columns under all windows, and the rest of the last word."""
-        return -(-((self.inner.outputs - 1) * self.inner.stride + self.inner.taps) // 2) * 2
+    def planes(self) -> int:
+        """Channels that are in the workspace at a time."""
+        return min(GROUP, self.channels)
+
+    @property
+    def rest(self) -> int:
+        """Channels behind the last whole group."""
+        return self.channels % GROUP
+
+    @property
+    def phases(self) -> int:
+        """Parts of a line; each column of the result belongs to one."""
+        return min(self.inner.dilation, self.inner.outputs)
+
+    @property
+    def phase_outputs(self) -> int:
+        """Columns of the result in the first phase; the last ones may have one less."""
+        return -(-self.inner.outputs // self.phases)
+
+    @property
+    def whole_phases(self) -> int:
+        """Phases that have as many columns as the first."""
+        return self.inner.outputs - (self.phase_outputs - 1) * self.phases
+
+    @property
+    def phase_columns(self) -> int:
+        """Columns of the input under all windows of a phase."""
+        return (self.phase_outputs - 1) * self.inner.stride + self.inner.taps
+
+    @property
+    def phase_halves(self) -> int:
+        """Halves of one phase of a line: its columns, and the rest of the last word."""
+        return -(-self.phase_columns // 2) * 2
+
+    @property
+    def phase_bytes(self) -> int:
+        return 2 * self.phase_halves
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of y from one result of a phase to the next."""
+        return self.inner.dilation * self.inner.y_bytes
 
     @property
     def line_bytes(self) -> int:
-        return 2 * self.line_halves
+        return self.phases * self.phase_bytes
 
     @property
     def lines(self) -> int:
         """Lines of a plane."""
-        return (self.strip - 1) * self.outer.stride + self.outer.taps
+        return (self.strip - 1) * self.outer.stride + self.outer.reach
 
     @property
     def plane_bytes(self) -> int:
@@ -66,14 +115,14 @@ class Plan:
 
     @property
     def columns(self) -> int:
-        """Columns of the input that windows reach."""
-        return min(self.inner.inputs, self.line_halves - self.inner.pad)
+        """Columns of the input that windows reach, where they are not dilated."""
+        return min(self.inner.inputs, self.phase_halves - self.inner.pad)
 
     @property
     def keys(self) -> tuple[int, ...]:
         """The first taps of the words of weights: a word holds a tap and the next one, if there is one."""
         taps = self.inner.taps
-        if self.inner.stride % 2 == 0 or self.inner.outputs == 1:
+        if self.inner.stride % 2 == 0 or self.phase_outputs == 1:
             return tuple(range(0, taps, 2))
         return tuple(range(max(1, taps - 1)))
 
@@ -93,7 +142,7 @@ class Plan:
 
     @property
     def workspace_bytes(self) -> int:
-        return self.planes_offset + GROUP * self.plane_bytes
+        return self.planes_offset + self.planes * self.plane_bytes
 
     @property
     def strips(self) -> int:
@@ -126,7 +175,7 @@ def plan_of(op: DepthwiseConv2d, is_paired: bool) -> Plan | None:
 def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool, is_paired: bool) -> Plan | None:
     """Strips of equal size that fit the workspace."""
     _, _, width, channels = op.x.type.shape
-    _, _, out_width, _ = op.result_types()[0].shape
+    _, _, out_width, out_channels = op.result_types()[0].shape
     axes = [
         Axis(
             op.x.type.shape[1 + axis],
@@ -136,17 +185,18 @@ def _oriented_plan(op: DepthwiseConv2d, is_transposed: bool, is_paired: bool) ->
             op.pads[axis],
             x_bytes,
             y_bytes,
+            op.dilations[axis] if op.window.kernel[axis] > 1 else 1,
         )
-        for axis, x_bytes, y_bytes in ((0, width * channels, out_width * channels), (1, channels, channels))
+        for axis, x_bytes, y_bytes in ((0, width * channels, out_width * out_channels), (1, channels, out_channels))
     ]
     inner, outer = axes if is_transposed else reversed(axes)
-    if inner.taps > MAXIMUM_INNER_TAPS:
+    if inner.taps > MAXIMUM_INNER_TAPS or (inner.dilation > 1 and inner.stride > 1):
         return None
-    one = Plan(channels, is_transposed, outer, inner, 1, is_paired)
+    one = Plan(channels, op.multiplier, is_transposed, outer, inner, 1, is_paired)
     left = WORKSPACE_LIMIT - one.workspace_bytes
     if left < 0:
         return None
-    most = min(1 + left // (GROUP * one.line_bytes * outer.stride), outer.outputs)
+    most = min(1 + left // (one.planes * one.line_bytes * outer.stride), outer.outputs)
     strips = -(-outer.outputs // most)
     return replace(one, strip=-(-outer.outputs // strips))
 
@@ -168,9 +218,14 @@ def products_at(plan: Plan, column: int) -> list[Product]:
 
 
 def blocks_of(plan: Plan) -> tuple[int, int]:
-    """Blocks of `BLOCK` outputs of a line, and the outputs behind them, which may be a block of their own."""
-    outputs = plan.inner.outputs
-    return (0, outputs) if outputs <= LONE_BLOCK else divmod(outputs, BLOCK)
+    """Blocks of `BLOCK` outputs of a phase of a line, and the outputs behind them, which may be a block of their own,
+    and are not none where the last one of some phases does not exist.
+    """
+    outputs = plan.phase_outputs
+    if outputs <= LONE_BLOCK:
+        return 0, outputs
+    whole, remainder = divmod(outputs, BLOCK)
+    return (whole - 1, BLOCK) if not remainder and plan.whole_phases < plan.phases else (whole, remainder)
 
 
 def widened_columns(plan: Plan) -> tuple[int, int, int]:
@@ -185,16 +240,23 @@ def widened_columns(plan: Plan) -> tuple[int, int, int]:
 def instructions_of(plan: Plan) -> int:
     """Executed instructions for one image."""
     single, pairs, rest = widened_columns(plan)
+    lines = min(
+        plan.strips * plan.lines, plan.outer.inputs + plan.strips * max(0, plan.outer.reach - plan.outer.stride)
+    )
+    if plan.inner.dilation > 1:
+        pairs, single, rest = 0, plan.phases, min(plan.inner.inputs, plan.phases * plan.phase_columns)
     line = 11 * (single + rest) + (16 if pairs > 2 else 14) * pairs + 8
-    lines = min(plan.strips * plan.lines, plan.outer.inputs + plan.strips * max(0, plan.outer.taps - plan.outer.stride))
+    last = 3 * plan.rest * (single + rest + 2 * pairs) + 12 if plan.rest else 0
+    lines_instructions = lines * (plan.channels // GROUP * line + last)
     whole, remainder = blocks_of(plan)
     looped = 3 if whole > 1 else 0
     row = whole * (_block_instructions(plan, BLOCK) + looped) + (8 if whole else 4)
     row += _block_instructions(plan, remainder) if remainder else 0
+    if plan.phases > 1:
+        row = plan.phases * (row + 6) + 6
     channel = (0 if plan.is_paired else 3 * plan.outer.taps * plan.inner.taps) + (22 if plan.outer.outputs > 1 else 14)
-    groups = plan.channels // GROUP
-    sums = groups * GROUP * (plan.strips * channel + plan.outer.outputs * row)
-    return groups * lines * line + sums + plan.workspace_bytes // 16 * 7
+    sums = plan.channels * plan.multiplier * (plan.strips * channel + plan.outer.outputs * row)
+    return lines_instructions + sums + plan.workspace_bytes // 16 * 7
 
 
 def _block_instructions(plan: Plan, outputs: int) -> int:
@@ -209,4 +271,5 @@ def code_bytes_of(plan: Plan) -> int:
     whole, remainder = blocks_of(plan)
     blocks = (BLOCK if whole else 0) + remainder
     rows = plan.outer.taps if plan.is_unrolled else 1
-    return 460 + blocks * (4 * rows * (plan.inner.taps + 1) + 20)
+    widening = 460 + (40 + 40 * plan.rest if plan.rest else 0)
+    return widening + blocks * (4 * rows * (plan.inner.taps + 1) + 20)

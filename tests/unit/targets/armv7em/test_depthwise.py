@@ -28,35 +28,43 @@ def case(
     zero: int = -128,
     result: tuple[float, int] = (0.3, -128),
     batch: int = 1,
+    multiplier: int = 1,
     **options: Any,
 ) -> RecipeCase:
     """A depthwise convolution of random data."""
-    s = Samples(seed)
-    weights = s.i8_weights(1, *kernel, channels, axis=3, scale=0.02)
+    s, results = Samples(seed), channels * multiplier
+    weights = s.i8_weights(1, *kernel, results, axis=3, scale=0.02)
     x = s.i8(batch, *size, channels, zero=zero)
-    return RecipeCase(DepthwiseConv2d(x, weights, s.i32_bias(channels), quant=s.quant(*result), **options), s, RECIPE)
+    return RecipeCase(DepthwiseConv2d(x, weights, s.i32_bias(results), quant=s.quant(*result), **options), s, RECIPE)
 
 
 def random_cases(seed: int, count: int, largest: int) -> list[RecipeCase]:
-    """Windows of 1..7, strides of 1..3, any padding, images down to one pixel, extreme zero points, clamps."""
+    """Windows of 1..7, strides and dilations of 1..3, any padding, images down to one pixel, any number of channels,
+    each with one to three results, extreme zero points, clamps.
+    """
     random, cases = np.random.default_rng(seed), []
     while len(cases) < count:
         kernel = (int(random.integers(1, 8)), int(random.integers(1, 8)))
-        pads = tuple(int(random.integers(0, extent)) for extent in kernel + kernel)
+        strides = (int(random.integers(1, 4)), int(random.integers(1, 4)))
+        dilations = tuple(int(random.integers(1, 4)) if stride == 1 and random.integers(2) else 1 for stride in strides)
+        extents = tuple((taps - 1) * dilation + 1 for taps, dilation in zip(kernel, dilations, strict=True))
+        pads = tuple(int(random.integers(0, extent)) for extent in extents * 2)
         size = (int(random.integers(1, largest)), int(random.integers(1, largest)))
-        if size[0] + pads[0] + pads[2] < kernel[0] or size[1] + pads[1] + pads[3] < kernel[1]:
+        if size[0] + pads[0] + pads[2] < extents[0] or size[1] + pads[1] + pads[3] < extents[1]:
             continue
         cases.append(
             case(
                 int(random.integers(1 << 30)),
                 size,
-                4 * int(random.integers(1, 4)),
+                4 * int(random.integers(1, 4)) if random.integers(2) else int(random.integers(1, 12)),
                 kernel,
+                multiplier=int(random.choice([1, 1, 2, 3])),
                 zero=int(random.choice([-128, 127, 0, int(random.integers(-128, 128))])),
                 result=(float(random.choice([0.05, 0.3, 2.0])), int(random.choice([-128, 127, 3]))),
                 batch=int(random.integers(1, 3)),
                 pads=pads,
-                strides=(int(random.integers(1, 4)), int(random.integers(1, 4))),
+                strides=strides,
+                dilations=dilations,
                 activation=str(random.choice(["none", "relu", "relu6"])),
             )
         )
@@ -86,7 +94,7 @@ def test_weights_paired_in_flash(tmp_path: Path) -> None:
     cases = random_cases(6, 30, 14)
     at_run_time, in_flash = measure_emulated(cases), measure_emulated(paired(cases))
     # Windows of two taps have a single word for each channel: there is next to nothing to save.
-    assert all(fast < 1.01 * slow for fast, slow in zip(in_flash, at_run_time, strict=True))
+    assert all(fast < 1.1 * slow for fast, slow in zip(in_flash, at_run_time, strict=True))
     assert sum(in_flash) < 0.97 * sum(at_run_time)
 
 
@@ -151,15 +159,30 @@ def test_costs_of_other_windows_are_honest() -> None:
         assert executed == pytest.approx(stated, rel=0.1), str(layer.op)
 
 
+@pytest.mark.parametrize(
+    ("layer", "most"),
+    [
+        (case(60, (13, 13), 7, (3, 3), pads=(1, 1, 1, 1)), 2.5),
+        (case(61, (24, 24), 3, (3, 3), pads=(1, 1, 1, 1)), 2.6),
+        (case(62, (24, 24), 3, (3, 3), pads=(1, 1, 1, 1), multiplier=8), 2.1),
+        (case(63, (49, 10), 1, (10, 8), pads=(4, 3, 5, 3), strides=(2, 2), multiplier=8), 1.3),
+        (case(64, (16, 16), 16, (3, 3), pads=(2, 2, 2, 2), dilations=(2, 2)), 2.7),
+        (case(65, (1, 49), 40, (1, 9), pads=(0, 16, 0, 16), dilations=(1, 4)), 3.1),
+    ],
+    ids=["7 channels", "3 channels", "8 results a channel", "first layer of kws", "dilated", "dilated line"],
+)
+def test_shapes_beside_the_usual_ones_are_fast(layer: RecipeCase, most: float) -> None:
+    (executed,) = measure_emulated([layer])
+    assert executed / layer.op.macs() <= most
+    assert executed == pytest.approx(RECIPE.cost(layer.op, find_target("cortex-m4")).instructions, rel=0.12)
+
+
 def test_what_the_recipe_refuses() -> None:
     fitting = case(40, (5, 5), 4, (3, 3)).op
     assert isinstance(fitting, DepthwiseConv2d)
     assert RECIPE.applies(fitting) == ""
-    s = Samples(41)
-    two_each = DepthwiseConv2d(s.i8(1, 5, 5, 4), s.i8_weights(1, 3, 3, 8, axis=3), quant=s.quant(0.3))
-    assert "2 output channels" in RECIPE.applies(two_each)
-    assert "multiple of 4" in RECIPE.applies(case(42, (5, 5), 6, (3, 3)).op)
-    assert "dilated" in RECIPE.applies(replace(fitting, dilations=(2, 1)))
+    assert RECIPE.applies(replace(fitting, dilations=(2, 1), strides=(2, 1))) == ""
+    assert "dilated with a stride" in RECIPE.applies(replace(fitting, dilations=(2, 2), strides=(2, 2)))
     assert "rounding" in RECIPE.applies(replace(fitting, rounding="tflite-single"))
     assert "shift" in RECIPE.applies(case(43, (5, 5), 4, (3, 3), result=(1e-5, 0)).op)
     assert "exceeds" in RECIPE.applies(case(44, (700, 700), 4, (3, 3)).op)

@@ -15,20 +15,22 @@ from luciole.ir.types import Array, DType
 from luciole.ops.activation import Relu
 from luciole.ops.cast import Cast
 from luciole.ops.conv import Conv2d
-from luciole.ops.functions import Sqrt
+from luciole.ops.functions import Log, Sqrt
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.reduce import Mean
+from luciole.ops.softmax import Softmax
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A convolution, a mean and a dense layer in f64, with a second result in f32."""
+    """A convolution, a mean, a dense layer and a softmax in f64, with a second result in f32."""
     random, g = np.random.default_rng(5), GraphBuilder("doubles")
     x = g.input("x", DType.F64, (1, 6, 5, 3))
     w, b = g.constant(random.normal(size=(4, 3, 3, 3)), name="w"), g.constant(random.normal(size=4), name="b")
     y = g.add(Conv2d(x, w, b, pads=(1, 1, 1, 1)))
     y = g.add(Mean(g.add(Relu(y)), (1, 2)))
     y = g.add(FullyConnected(g.add(Sqrt(y)), g.constant(random.normal(size=(5, 4)), name="dense")))
+    y = g.add(Log(g.add(Softmax(y))))
     g.output("y", y)
     g.output("short", g.add(Cast(y, "f32")))
     folder = tmp_path_factory.mktemp("doubles")
@@ -54,6 +56,11 @@ def test_doubles_are_computed_as_doubles(model: Path, sample: Array, target: str
     assert np.array_equal(found["short"], found["y"].astype(np.float32))
 
 
+def test_no_routine_of_a_compiler_is_needed(model: Path) -> None:
+    report = luciole.compile(model, "cortex-m55").report
+    assert "__aeabi" not in report.to_json()
+
+
 def test_the_header_and_the_test_program_have_doubles(model: Path) -> None:
     files = luciole.compile(model, emit="c", name="doubles").files
     assert b"double *doubles_" in files["doubles.h"] and b"static const double input_0[90]" in files["doubles_test.c"]
@@ -66,4 +73,11 @@ def test_cores_without_doubles_refuse_them(model: Path, target: str) -> None:
     first, *others = refused.value.diagnostics
     assert first.message == f"conv2d: numbers are f64, and {target} has no double-precision unit"
     assert first.help.startswith("make the model float32, or compile for one of cortex-a53, cortex-a72, cortex-m55,")
-    assert [other.message.partition(":")[0] for other in others] == ["mean", "sqrt", "fully_connected", "cast"]
+    assert [other.message.partition(":")[0] for other in others] == [
+        "mean",
+        "sqrt",
+        "fully_connected",
+        "softmax",
+        "log",
+        "cast",
+    ]

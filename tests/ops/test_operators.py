@@ -48,7 +48,7 @@ FLOAT_ONLY = {"clamp", "quantize_channels", "resample", "rnn", "gru", "lstm"}
 #: Operators of truth values and integers alone.
 INTEGER_ONLY = {"as_int8", "and", "or", "xor", "not", "shift_left", "shift_right"}
 INTEGER_ONLY |= {"remainder", "matmul_integer", "conv2d_integer"}
-FLOAT_ONLY |= {"power", "exp", "expm1", "log", "log1p", "sqrt", "erf", "floor", "round"}
+FLOAT_ONLY |= {"float_remainder", "power", "exp", "expm1", "log", "log1p", "sqrt", "erf", "floor", "round"}
 FLOAT_ONLY |= {"sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"}
 
 #: Support functions for floats that an object may need where there is no FPU (Run-time ABI for the Arm Architecture,

@@ -19,7 +19,7 @@ from luciole.ir import fixed_point
 from luciole.ir.arithmetic import Rounding
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel import elementary
+from luciole.kernel import elementary, elementary_double
 from luciole.kernel.core import Expr, select
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.ops import common
@@ -159,6 +159,10 @@ class LeakyRelu(UnaryOperator):
         yield cls(s.i8(150, zero=100), alpha=-1.5, quant=s.quant(0.04, 3))
 
 
+_LOGISTIC = {DType.F32: elementary.logistic, DType.F64: elementary_double.logistic}
+_TANH = {DType.F32: elementary.tanh, DType.F64: elementary_double.tanh}
+
+
 @operator("logistic")
 class Logistic(UnaryOperator):
     """y = 1 / (1 + exp(-x)). int8: TensorFlow Lite's fixed-point function; the result is `LOGISTIC_OUTPUT`."""
@@ -166,15 +170,18 @@ class Logistic(UnaryOperator):
     def int8_table(self, source: Quant, target: Quant) -> Array:
         return fixed_point.logistic_table(source, target)
 
+    takes_doubles = True
+
     def float_array(self, x: Array) -> Array:
-        return apply_intrinsic(elementary.logistic, x)
+        return apply_intrinsic(_LOGISTIC[DType.of(x)], x)
 
     def float_element(self, x: Expr) -> Expr:
-        return elementary.logistic(x)
+        return _LOGISTIC[x.dtype](x)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(4, 60, low=-20, high=20))
+        yield cls(s.f64(2, 30, low=-50, high=50))
         yield cls(s.f32_values(np.inf, -np.inf, np.nan, 0.0, -0.0, 100.0, -95.0, -88.0, 1e-45))
         yield cls(s.i8(200, scale=0.06, zero=5), quant=fixed_point.LOGISTIC_OUTPUT)
 
@@ -186,15 +193,18 @@ class Tanh(UnaryOperator):
     def int8_table(self, source: Quant, target: Quant) -> Array:
         return fixed_point.tanh_table(source, target)
 
+    takes_doubles = True
+
     def float_array(self, x: Array) -> Array:
-        return apply_intrinsic(elementary.tanh, x)
+        return apply_intrinsic(_TANH[DType.of(x)], x)
 
     def float_element(self, x: Expr) -> Expr:
-        return elementary.tanh(x)
+        return _TANH[x.dtype](x)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(4, 60, low=-3, high=3))
+        yield cls(s.f64_values(np.inf, -np.inf, np.nan, 0.0, -0.0, 19.1, -19.0, 0.25, -0.2499, 5e-324, 1e300))
         yield cls(s.f32_values(np.inf, -np.inf, np.nan, 0.0, 9.1, -9.1, 0.55, -0.54999, 1e-45, 1e30))
         yield cls(s.i8(200, scale=0.03, zero=-30), quant=fixed_point.TANH_OUTPUT)
 

@@ -12,7 +12,7 @@ from luciole.graph.core import Elementwise, Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel.core import Expr, select
+from luciole.kernel.core import Constant, Expr, binary, select
 from luciole.ops import common
 
 #: Types whose elements are truth values or bits.
@@ -106,15 +106,19 @@ class Not(Elementwise):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shift(Elementwise):
-    """Base of shifts of unsigned integers. Shifting by as many bits as the type has, or more, gives 0."""
+    """Base of shifts of integers.
+
+    By as many bits as the type has, or more, or by a negative number, all bits of `a` leave: what remains is 0, or of
+    negative numbers shifted right -1.
+    """
 
     a: Value
     b: Value
 
     def infer(self) -> TensorType:
         a, b = self.a.type, self.b.type
-        if a.dtype is not b.dtype or not a.dtype.is_integer or a.dtype.is_signed or a.quant or b.quant:
-            raise self.error("a and b must both be unsigned integers of one type", "unsupported-types")
+        if a.dtype is not b.dtype or not a.dtype.is_integer or a.quant or b.quant:
+            raise self.error("a and b must both be integers of one type", "unsupported-types")
         return TensorType(a.dtype, common.broadcast(self, a.shape, b.shape))
 
     def in_place_operands(self) -> tuple[str, ...]:
@@ -125,34 +129,47 @@ class Shift(Elementwise):
         for dtype in (DType.U8, DType.U32, DType.U64):
             amounts = np.array([0, 1, dtype.bits - 1, dtype.bits, dtype.bits + 1, dtype.limits[1]], dtype.numpy)
             yield cls(s.numbers(dtype, 3, 6), s.array(amounts))
+        for dtype in (DType.I8, DType.I32, DType.I64):
+            amounts = np.array([0, 1, dtype.bits - 1, dtype.bits, -1, dtype.limits[0], dtype.limits[1]], dtype.numpy)
+            yield cls(s.numbers(dtype, 3, 7), s.array(amounts))
 
 
 @operator("shift_left")
 class ShiftLeft(Shift):
-    """y = a * 2**b without the bits that leave the type; unsigned integers."""
+    """y = a * 2**b without the bits that leave the type; integers."""
 
     def compute(self, a: Array, b: Array) -> Array:
         bits = self.a.type.dtype.bits
-        return np.where(b < bits, np.left_shift(a, np.minimum(b, bits - 1)), 0).astype(a.dtype)
+        fits = (b >= 0) & (b < bits)
+        return np.where(fits, np.left_shift(a, np.where(fits, b, b.dtype.type(0))), a.dtype.type(0))
 
     def element(self, v: Views, *operands: Expr) -> Expr:
         a, b = operands
-        fits = b < a.dtype.bits
+        fits = _fits(b)
         return select(fits, a << select(fits, b, 0), 0)
 
 
 @operator("shift_right")
 class ShiftRight(Shift):
-    """y = a / 2**b, rounded down; unsigned integers."""
+    """y = a / 2**b, rounded down; integers."""
 
     def compute(self, a: Array, b: Array) -> Array:
         bits = self.a.type.dtype.bits
-        return np.where(b < bits, np.right_shift(a, np.minimum(b, bits - 1)), 0).astype(a.dtype)
+        fits = (b >= 0) & (b < bits)
+        rest = np.where(a < 0, ~a.dtype.type(0), a.dtype.type(0))
+        return np.where(fits, np.right_shift(a, np.where(fits, b, b.dtype.type(0))), rest)
 
     def element(self, v: Views, *operands: Expr) -> Expr:
         a, b = operands
-        fits = b < a.dtype.bits
-        return select(fits, a >> select(fits, b, 0), 0)
+        fits = _fits(b)
+        rest: Expr | int = select(a < 0, Constant(-1, a.dtype), 0) if a.dtype.is_signed else 0
+        return select(fits, a >> select(fits, b, 0), rest)
+
+
+def _fits(amount: Expr) -> Expr:
+    """Whether a type has so many bits, and one more."""
+    below = amount < amount.dtype.bits
+    return binary("and", amount >= 0, below) if amount.dtype.is_signed else below
 
 
 _ONNX_KINDS: dict[str, type[BitOperator]] = {"And": And, "Or": Or, "Xor": Xor}

@@ -11,6 +11,7 @@ from luciole.graph.core import Elementwise, Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, DType, TensorType
+from luciole.kernel import core
 from luciole.kernel.core import Constant, Expr, maximum, minimum, select
 from luciole.ops import common
 
@@ -76,6 +77,48 @@ class Cast(Elementwise):
         for source in (*common.SAMPLED_INTEGERS, DType.I64, DType.F32, DType.BOOL):
             yield cls(s.numbers(source, 30), "f64")
         yield cls(s.numbers(DType.BOOL, 5), "i64")
+
+
+@operator("bitcast")
+class Bitcast(Elementwise):
+    """y = the bits of x as another element type of the same width, bool as one byte."""
+
+    x: Value
+    to: str
+
+    def infer(self) -> TensorType:
+        x = self.x.type
+        if self.to not in [dtype.value for dtype in (*common.FLOATS, *common.PLAIN_INTEGERS)]:
+            raise self.error(f"{self.to!r} is neither f32, f64 nor an integer type", "unsupported-types")
+        to = DType(self.to)
+        if x.quant is not None or x.dtype.size_bytes != to.size_bytes:
+            raise self.error(f"x must have {to.bits} bits and no quantization", "unsupported-types")
+        return TensorType(to, x.shape)
+
+    def compute(self, x: Array) -> Array:
+        return np.asarray(x, order="C").view(DType(self.to).numpy)
+
+    def element(self, v: Views, *operands: Expr) -> Expr:
+        (x,), to = operands, DType(self.to)
+        if x.dtype in (DType.BOOL, to):
+            return x.cast(to)
+        return core.Bitcast(x.as_data(), to)
+
+    def in_place_operands(self) -> tuple[str, ...]:
+        return ("x",)
+
+    @classmethod
+    def samples(cls, s: Samples) -> Iterator[Operator]:
+        yield cls(s.f32_values(1.0, -2.5, 0.0, -0.0, np.inf, 1e-45), "i32")
+        yield cls(s.f32(), "u32")
+        yield cls(s.i32(9, low=-(1 << 30), high=1 << 30), "f32")
+        yield cls(s.f64_values(1.0, -2.5, 0.0, -0.0, np.inf, 5e-324), "i64")
+        yield cls(s.array(np.array([0, 1, 1 << 62, -(1 << 62)])), "f64")
+        yield cls(s.numbers(DType.I8, 9), "u8")
+        yield cls(s.numbers(DType.U16, 9), "i16")
+        yield cls(s.numbers(DType.U32, 9), "i32")
+        yield cls(s.numbers(DType.BOOL, 9), "u8")
+        yield cls(s.f32(4), "f32")
 
 
 def _float_limits(dtype: DType, source: DType) -> tuple[float, float]:

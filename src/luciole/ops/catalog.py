@@ -17,6 +17,7 @@ MODULES = (
     "comparison",
     "cast",
     "functions",
+    "float_remainder",
     "powers",
     "pool",
     "reduce",

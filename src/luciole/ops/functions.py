@@ -16,7 +16,7 @@ from luciole.graph.core import Elementwise, Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel import elementary, trigonometry
+from luciole.kernel import elementary, elementary_double, trigonometry
 from luciole.kernel.core import Expr, Intrinsic, Unary, select
 from luciole.kernel.evaluate import apply_intrinsic, unary_value
 from luciole.ops import common
@@ -29,22 +29,30 @@ _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -2.5, 1e-45, 3e38, -3e38, np.i
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FloatFunction(Elementwise):
-    """Base of functions of one float; f32 only."""
+    """Base of functions of one float: f32, and f64 where there is a `double_function`."""
 
     x: Value
 
     function: ClassVar[Intrinsic]
+    double_function: ClassVar[Intrinsic | None] = None
 
     def infer(self) -> TensorType:
+        if self.x.type.dtype is DType.F64 and self.double_function is not None:
+            return self.x.type
         if self.x.type.dtype is not DType.F32:
-            raise self.error("x must be f32", "unsupported-types")
+            raise self.error("x must be f32" + (" or f64" if self.double_function else ""), "unsupported-types")
         return TensorType(DType.F32, self.x.type.shape)
 
     def compute(self, x: Array) -> Array:
-        return np.asarray(apply_intrinsic(self.function, x), np.float32)
+        return np.asarray(apply_intrinsic(self._function(), x), x.dtype)
 
     def element(self, v: Views, *operands: Expr) -> Expr:
-        return self.function(*operands)
+        return self._function()(*operands)
+
+    def _function(self) -> Intrinsic:
+        """The function of the element type at hand."""
+        is_double = self.x.type.dtype is DType.F64
+        return self.double_function if is_double and self.double_function is not None else self.function
 
     def in_place_operands(self) -> tuple[str, ...]:
         return ("x",)
@@ -53,34 +61,41 @@ class FloatFunction(Elementwise):
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32_values(*_SPECIAL))
         yield cls(s.f32(3, 30, low=-3, high=3))
+        if cls.double_function is not None:
+            yield cls(s.f64_values(*_SPECIAL, 5e-324, 1e300, -745.0, 709.5))
+            yield cls(s.f64(3, 30, low=-3, high=3))
 
 
 @operator("exp")
 class Exp(FloatFunction):
-    """y = e**x; f32 only."""
+    """y = e**x; f32 or f64."""
 
     function = elementary.exp
+    double_function = elementary_double.exp
 
 
 @operator("expm1")
 class Expm1(FloatFunction):
-    """y = e**x - 1, also where x is small; f32 only."""
+    """y = e**x - 1, also where x is small; f32 or f64."""
 
     function = elementary.expm1
+    double_function = elementary_double.expm1
 
 
 @operator("log")
 class Log(FloatFunction):
-    """y = the natural logarithm of x; -infinity at 0, NaN below; f32 only."""
+    """y = the natural logarithm of x; -infinity at 0, NaN below; f32 or f64."""
 
     function = elementary.log
+    double_function = elementary_double.log
 
 
 @operator("log1p")
 class Log1p(FloatFunction):
-    """y = log(1 + x), also where x is small; -infinity at -1, NaN below; f32 only."""
+    """y = log(1 + x), also where x is small; -infinity at -1, NaN below; f32 or f64."""
 
     function = elementary.log1p
+    double_function = elementary_double.log1p
 
 
 @operator("sin")

@@ -17,9 +17,10 @@ def elementwise_loops(k: LoopBuilder, op: Elementwise, v: Views) -> None:
     names = op.kernel_operands()
     views = [getattr(v, name) for name in names]
     with k.nest("i", *shape) as indices:
-        v.y[tuple(indices)] = op.element(v, *(_element(view, indices) for view in views))
+        v.y[tuple(indices)] = op.element(v, *(broadcast_element(view, indices) for view in views))
 
 
-def _element(view: View, indices: Sequence[Expr]) -> Expr:
+def broadcast_element(view: View, indices: Sequence[Expr]) -> Expr:
+    """The element of an operand that broadcasts to the result, at some indices of the result."""
     own = indices[len(indices) - len(view.shape) :]
     return view[tuple(0 if size == 1 else i for size, i in zip(view.shape, own, strict=True))]

@@ -1,6 +1,8 @@
-"""Triangles, one-hot vectors, slopes of negative numbers: rules only, choices between two tensors."""
+"""Triangles, one-hot vectors, greatest elements, slopes of negative numbers: rules that choose between two tensors."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -8,9 +10,11 @@ from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.ops.bits import Or
+from luciole.ops.cast import Cast
 from luciole.ops.comparison import Equal, Less, Select
 from luciole.ops.elementwise import Mul
 from luciole.ops.gather import check_positions, taken
+from luciole.ops.ranking import ArgMax
 from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import axis_of
 
@@ -48,6 +52,22 @@ def _import_parametric_relu(node: ForeignNode, g: GraphBuilder) -> Value:
     if scaled.type.shape != x.type.shape:
         raise node.error(f"PRelu of {x.type} with slopes {slope.type}")
     return g.add(Select(is_negative, scaled, x, location=node.location), node.name)
+
+
+@onnx("Hardmax")
+def _import_hardmax(node: ForeignNode, g: GraphBuilder) -> Value:
+    """1 at the first of the greatest elements along `axis`, else 0; with `is_flattened`, the meaning before opset 13,
+    along all axes from there on together.
+    """
+    x = node.input(0)
+    shape = x.type.shape
+    axis = axis_of(node, node.integer("axis", -1), len(shape))
+    if node.integer("is_flattened", 0):
+        x, axis = reshaped(node, g, x, (math.prod(shape[:axis]), math.prod(shape[axis:]))), 1
+    greatest = g.add(ArgMax(x, axis, location=node.location), f"{node.name}/greatest")
+    places = np.arange(x.type.shape[axis]).reshape(-1, *(1,) * (x.type.rank - 1 - axis))
+    is_there = g.add(Equal(greatest, g.constant(places, name=f"{node.name}/places"), location=node.location))
+    return reshaped(node, g, g.add(Cast(is_there, x.type.dtype.value, location=node.location)), shape)
 
 
 @onnx("OneHot")

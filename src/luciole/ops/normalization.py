@@ -7,7 +7,6 @@ import numpy as np
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
-from luciole.ir.types import DType
 from luciole.ops.activation import Clamp
 from luciole.ops.comparison import Less, Select
 from luciole.ops.elementwise import Add, Div, Mul, Sub
@@ -23,14 +22,15 @@ from luciole.ops.tflite_options import axis_of
 _MAXIMUM_LRN_SIZE = 64
 
 
-def _number(g: GraphBuilder, value: float) -> Value:
-    return g.constant(np.array(value, np.float32))
+def _number(g: GraphBuilder, like: Value, value: float) -> Value:
+    """A number in the type of another value."""
+    return g.constant(np.array(value, like.type.dtype.numpy))
 
 
 def _floats(node: ForeignNode) -> Value:
     """The first operand, which must be of floats."""
     x = node.input(0)
-    if x.type.dtype is not DType.F32:
+    if not x.type.dtype.is_float:
         raise node.unsupported(f"{node.kind} of {x.type.dtype.value}", code="unsupported-types")
     return x
 
@@ -44,7 +44,7 @@ def _centered(node: ForeignNode, g: GraphBuilder, x: Value, axes: tuple[int, ...
 
 
 def _deviation(node: ForeignNode, g: GraphBuilder, variance: Value, epsilon: float) -> Value:
-    shifted = g.add(Add(variance, _number(g, epsilon), location=node.location))
+    shifted = g.add(Add(variance, _number(g, variance, epsilon), location=node.location))
     return g.add(Sqrt(shifted, location=node.location))
 
 
@@ -62,7 +62,7 @@ def _import_layer_normalization(node: ForeignNode, g: GraphBuilder) -> tuple[Val
         y = g.add(Add(y, bias, location=node.location), node.name)
     if not any(node.output_names[1:]):
         return (y,)
-    return y, mean, g.add(Div(_number(g, 1.0), deviation, location=node.location))
+    return y, mean, g.add(Div(_number(g, x, 1.0), deviation, location=node.location))
 
 
 @onnx("InstanceNormalization")
@@ -99,9 +99,9 @@ def _import_local_response_normalization(node: ForeignNode, g: GraphBuilder) -> 
         part = g.add(Slice(border, (0, first, *none), x.type.shape, location=node.location))
         total = part if total is None else g.add(Add(total, part, location=node.location))
     assert total is not None
-    factor = g.add(Mul(total, _number(g, node.number("alpha", 1e-4) / size), location=node.location))
-    base = g.add(Add(factor, _number(g, node.number("bias", 1.0)), location=node.location))
-    divisor = g.add(Power(base, _number(g, node.number("beta", 0.75)), location=node.location))
+    factor = g.add(Mul(total, _number(g, x, node.number("alpha", 1e-4) / size), location=node.location))
+    base = g.add(Add(factor, _number(g, x, node.number("bias", 1.0)), location=node.location))
+    divisor = g.add(Power(base, _number(g, x, node.number("beta", 0.75)), location=node.location))
     return g.add(Div(x, divisor, location=node.location), node.name)
 
 
@@ -116,8 +116,8 @@ def _import_lp_normalization(node: ForeignNode, g: GraphBuilder) -> Value:
     norm = g.add(ReduceSum(part, axes, keep_dims=True, location=node.location))
     if p == 2:
         norm = g.add(Sqrt(norm, location=node.location))
-    is_positive = g.add(Less(_number(g, 0.0), norm, location=node.location))
-    divisor = g.add(Select(is_positive, norm, _number(g, 1.0), location=node.location))
+    is_positive = g.add(Less(_number(g, x, 0.0), norm, location=node.location))
+    divisor = g.add(Select(is_positive, norm, _number(g, x, 1.0), location=node.location))
     return g.add(Div(x, divisor, location=node.location), node.name)
 
 
@@ -142,7 +142,7 @@ def _import_log_sum_exp(node: ForeignNode, g: GraphBuilder) -> Value:
     axes, keep_dims = onnx_axes(node, x.type.rank), bool(node.integer("keepdims", 1))
     if not axes:
         return x
-    largest = float(np.finfo(np.float32).max)
+    largest = float(np.finfo(x.type.dtype.numpy.name).max)
     greatest = g.add(ReduceMaximum(x, axes, keep_dims=True, location=node.location))
     bounded = g.add(Clamp(greatest, -largest, largest, location=node.location))
     powers = g.add(Exp(g.add(Sub(x, bounded, location=node.location)), location=node.location))

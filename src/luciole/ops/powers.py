@@ -17,6 +17,7 @@ from luciole.kernel.evaluate import apply_intrinsic
 from luciole.ops import common
 from luciole.ops.cast import Cast
 from luciole.ops.elementwise import Mul
+from luciole.ops.float_remainder import FloatRemainder
 
 #: Integer powers are products of so many factors at most: exponents stay below 2**5.
 _MAXIMUM_EXPONENT_BITS = 5
@@ -109,11 +110,10 @@ class Remainder(Elementwise):
 
 @onnx("Mod")
 def _import_mod(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Of integers; the remainder has the sign of the divisor, with `fmod` that of the dividend."""
+    """The remainder has the sign of the divisor, with `fmod` that of the dividend."""
     rounding = "zero" if node.integer("fmod", 0) else "floor"
-    if node.input(0).type.dtype is DType.F32:
-        raise node.unsupported("Mod of floats is not supported", code="unsupported-types")
-    return g.add(Remainder(node.input(0), node.input(1), rounding, location=node.location), node.name)
+    kind = FloatRemainder if node.input(0).type.dtype.is_float else Remainder
+    return g.add(kind(node.input(0), node.input(1), rounding, location=node.location), node.name)
 
 
 @onnx("Pow")

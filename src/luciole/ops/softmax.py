@@ -13,9 +13,9 @@ from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import fixed_point
 from luciole.ir.types import Array, DType, Shape, TensorType
+from luciole.kernel import elementary, elementary_double
 from luciole.kernel.builder import LoopBuilder
 from luciole.kernel.core import Constant, Expr, maximum, minimum, select
-from luciole.kernel.elementary import exp
 from luciole.kernel.evaluate import apply_intrinsic
 from luciole.kernel.intrinsics import high_multiply, leading_zeros, reciprocal_of_one_plus, rounding_shift_right
 from luciole.ops import common
@@ -26,7 +26,8 @@ from luciole.ops.tflite_options import axis_of
 #: Rows of this many elements may have a sum whose reciprocal needs a shift above 31.
 _LONG_ROW = 512
 
-_LEAST_FLOAT = float(np.finfo(np.float32).min)
+_LEAST = {dtype: float(np.finfo(dtype.numpy.name).min) for dtype in common.FLOATS}
+_EXP = {DType.F32: elementary.exp, DType.F64: elementary_double.exp}
 
 
 @operator("softmax")
@@ -42,12 +43,12 @@ class Softmax(Operator):
 
     def infer(self) -> TensorType:
         x = self.x.type
-        if x.rank < 1 or x.dtype not in (DType.F32, DType.I8):
-            raise self.error("x must have an axis, of f32 or i8", "unsupported-types")
+        if x.rank < 1 or x.dtype not in (*common.FLOATS, DType.I8):
+            raise self.error("x must have an axis, of f32, f64 or i8", "unsupported-types")
         if not (self.beta > 0 and math.isfinite(self.beta)):
             raise self.error(f"beta is {self.beta}, it must be positive")
-        if x.dtype is DType.F32:
-            return TensorType(DType.F32, x.shape)
+        if x.dtype.is_float:
+            return TensorType(x.dtype, x.shape)
         common.operand_quant(self, self.x)
         if common.result_quant(self) != fixed_point.SOFTMAX_OUTPUT:
             raise self.error(f"softmax of i8 has the quantization {fixed_point.SOFTMAX_OUTPUT}")
@@ -59,9 +60,10 @@ class Softmax(Operator):
         if common.is_int8(self.x):
             return fixed_point.softmax_int8(x, self.beta, common.operand_quant(self, self.x).scale)
         with np.errstate(invalid="ignore", over="ignore"):
-            greatest = np.fmax.reduce(x, axis=-1, keepdims=True, initial=np.float32(_LEAST_FLOAT))
-            powers = apply_intrinsic(exp, (x - greatest) * np.float32(self.beta))
-            return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+            dtype, number = DType.of(x), x.dtype.type
+            greatest = np.fmax.reduce(x, axis=-1, keepdims=True, initial=number(_LEAST[dtype]))
+            powers = apply_intrinsic(_EXP[dtype], (x - greatest) * number(self.beta))
+            return np.asarray(powers / powers.sum(axis=-1, keepdims=True), x.dtype)
 
     def parameters(self) -> dict[str, Array]:
         if not common.is_int8(self.x):
@@ -110,11 +112,12 @@ class Softmax(Operator):
 
     def _float_row(self, k: LoopBuilder, v: Views, row: Expr) -> None:
         """Three passes: the greatest element, the sum, the results; the exponentials are computed twice, not kept."""
-        length = v.y.shape[1]
-        greatest = k.define("greatest", Constant(_LEAST_FLOAT, DType.F32))
+        length, dtype = v.y.shape[1], v.x.dtype
+        exp = _EXP[dtype]
+        greatest = k.define("greatest", Constant(_LEAST[dtype], dtype))
         with k.loop("i", length) as i:
             greatest.set(maximum(v.x[row, i], greatest))
-        total = k.define("total", common.float_zero())
+        total = k.define("total", common.float_zero(dtype))
         with k.loop("i", length) as i:
             total += exp((v.x[row, i] - greatest) * self.beta)
         with k.loop("i", length) as i:
@@ -123,6 +126,7 @@ class Softmax(Operator):
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:
         yield cls(s.f32(3, 10, low=-8, high=8))
+        yield cls(s.f64(3, 10, low=-8, high=8), beta=0.3)
         yield cls(s.f32(2, 2, 5, low=-90, high=90), beta=0.7)
         yield cls(s.f32_values(-np.inf, 1.0, 200.0, 199.0))
         yield cls(s.i8(3, 12, scale=0.1, zero=-20), quant=fixed_point.SOFTMAX_OUTPUT)

@@ -9,7 +9,7 @@ from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx
 from luciole.importers.onnx.tensors import ELEMENT_TYPES, GRAPH_TYPES, element_name
 from luciole.ir.types import DType
-from luciole.ops.cast import cast_to
+from luciole.ops.cast import Bitcast, cast_to
 
 
 @onnx("Identity")
@@ -38,6 +38,17 @@ def _import_cast(node: ForeignNode, g: GraphBuilder) -> Value:
     if dtype is None or dtype.name not in GRAPH_TYPES:
         raise node.unsupported(f"Cast of {x.type.dtype.numpy.name} to {element_name(target)} is not supported")
     return cast_to(g, x, DType.of(np.empty(0, dtype)), node)
+
+
+@onnx("BitCast")
+def _import_bitcast(node: ForeignNode, g: GraphBuilder) -> Value:
+    """The bits as another element type of the same width."""
+    target = node.integer("to")
+    _, dtype, _ = ELEMENT_TYPES.get(target, ("", None, ""))
+    x = node.input(0)
+    if dtype is None or dtype.name not in GRAPH_TYPES:
+        raise node.unsupported(f"BitCast of {x.type.dtype.numpy.name} to {element_name(target)} is not supported")
+    return g.add(Bitcast(x, DType.of(np.empty(0, dtype)).value, location=node.location), node.name)
 
 
 @onnx("CastLike")

@@ -126,6 +126,7 @@ _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
     ("Clip", 11, _clip),
     ("Dropout", 7, _inference),
     ("Dropout", 12, _dropout),
+    ("Hardmax", 13, _softmax),
     ("LogSoftmax", 13, _log_softmax),
     ("PRelu", 7, _channel_slopes),
     ("Pad", 11, _pad),

@@ -68,10 +68,11 @@ def test_global_pool(kind: str, shape: tuple[int, ...]) -> None:
     check(net, shape, net.add(kind, "x"))
 
 
+@pytest.mark.parametrize("kind", ["Softmax", "Hardmax"])
 @pytest.mark.parametrize("opset, axis", [(11, 1), (11, 2), (11, -1), (13, 1), (13, 0), (13, -1)])
-def test_softmax_before_and_since_opset_13(opset: int, axis: int) -> None:
+def test_softmax_before_and_since_opset_13(opset: int, axis: int, kind: str) -> None:
     net = Net(opset=opset)
-    check(net, (2, 3, 4), net.add("Softmax", "x", axis=axis))
+    check(net, (2, 3, 4), net.add(kind, "x", axis=axis))
 
 
 @pytest.mark.parametrize("low, high", [(0, 6), (0, None), (None, 0.5), (-0.25, 0.75), (None, None), (0.0, 3.0)])

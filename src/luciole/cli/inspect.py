@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
+from luciole.cli.files import write_files
 from luciole.cli.options import compile_options, developer_of, model_argument, options_of
 from luciole.cli.output import json_option, show
 from luciole.cli.progress import working
 from luciole.compilation import Compilation
 from luciole.driver import compile_model, ram_trade_offs
 from luciole.lower.fit import TradeOff
+from luciole.report.html import render_html
 from luciole.report.table import Column, Table
 from luciole.report.tables import (
     board_table,
@@ -24,6 +26,7 @@ from luciole.report.tables import (
     peak_table,
     tensor_table,
 )
+from luciole.report.trade_offs import render_trade_offs
 
 #: Characters of the longest bar.
 _BAR_LENGTH = 40
@@ -59,19 +62,26 @@ def trade_off_table(points: Sequence[TradeOff]) -> Table:
 @model_argument
 @compile_options
 @click.option("--pareto", is_flag=True, help="Show what less RAM would cost instead: all programs worth having.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write what is shown as a page, too.")
 @json_option
-def inspect(model: Path, as_json: bool, pareto: bool, **given: Any) -> None:
+def inspect(model: Path, as_json: bool, pareto: bool, page: Path | None, **given: Any) -> None:
     """Show MODEL as it would be compiled: tensors, layers, flash, RAM over time, and what holds the peak."""
     if pareto:
         with (
             working(f"compiling {model.name}"),
             Compilation(model, options_of(given), developer_of(given)) as run,
         ):
-            table = trade_off_table(ram_trade_offs(run))
+            points = ram_trade_offs(run)
+        if page is not None:
+            text = render_trade_offs(points, run.options.name or model.stem, run.target.name)
+            write_files({page: text.encode()})
+        table = trade_off_table(points)
         show([table], {"trade_offs": table.records()}, as_json)
         return
     with working(f"compiling {model.name}"):
         report = compile_model(model, options_of(given), developer_of(given)).report
+    if page is not None:
+        write_files({page: render_html(report).encode()})
     items = [tensor_table(report), layer_table(report), memory_table(report), flash_table(report)]
     if report.memories:
         items.append(board_table(report))

@@ -81,33 +81,36 @@ def memory_chart(report: Report) -> MemoryChart:
 
     peak = report.peak_instruction()
     ordered = sorted(report.buffers, key=lambda b: (-b.size_bytes, b.first, b.offset, b.name))
-    step = _tick_step(arena)
+    step = tick_step(arena)
     every = max(1, -(-22 // int(column)))
     operators = (
         [shorten(layer.operator, _LONGEST_OPERATOR) for layer in report.layers] if column >= _OPERATOR_COLUMN else []
     )
     present = {_kind_class(b.kind) for b in report.buffers}
     return MemoryChart(
-        width=_number(right + _RIGHT),
-        height=_number(bottom + _BOTTOM + 0.77 * _CHARACTER_WIDTH * max((len(o) for o in operators), default=0)),
-        left=_number(_LEFT),
-        right=_number(right),
-        top=_number(_TOP),
-        bottom=_number(bottom),
+        width=coordinate(right + _RIGHT),
+        height=coordinate(bottom + _BOTTOM + 0.77 * _CHARACTER_WIDTH * max((len(o) for o in operators), default=0)),
+        left=coordinate(_LEFT),
+        right=coordinate(right),
+        top=coordinate(_TOP),
+        bottom=coordinate(bottom),
         boxes=tuple(_box(b, count, column, height_of(b.offset), height_of(b.offset + b.size_bytes)) for b in ordered),
-        ticks=tuple(Label(_number(_LEFT - 8), _number(height_of(a)), _tick(a)) for a in range(0, arena + 1, step)),
+        ticks=tuple(
+            Label(coordinate(_LEFT - 8), coordinate(height_of(a)), tick_text(a)) for a in range(0, arena + 1, step)
+        ),
         columns=tuple(
-            Label(_number(_LEFT + column * (i + 0.5)), _number(bottom + 16), str(i)) for i in range(0, count, every)
+            Label(coordinate(_LEFT + column * (i + 0.5)), coordinate(bottom + 16), str(i))
+            for i in range(0, count, every)
         ),
         operators=tuple(
-            Label(_number(_LEFT + column * (i + 0.5) + 3), _number(bottom + 28), operator)
+            Label(coordinate(_LEFT + column * (i + 0.5) + 3), coordinate(bottom + 28), operator)
             for i, operator in enumerate(operators)
         ),
-        arena_y=_number(height_of(arena)),
-        bound_y=_number(height_of(report.memory.lower_bound_bytes)),
-        peak_x=_number(_LEFT + column * peak),
-        peak_width=_number(column),
-        peak_center=_number(_LEFT + column * (peak + 0.5)),
+        arena_y=coordinate(height_of(arena)),
+        bound_y=coordinate(height_of(report.memory.lower_bound_bytes)),
+        peak_x=coordinate(_LEFT + column * peak),
+        peak_width=coordinate(column),
+        peak_center=coordinate(_LEFT + column * (peak + 0.5)),
         kinds=tuple(kind for kind in (*KINDS, "other") if kind in present),
         description=(
             f"{len(report.buffers)} buffers over {len(report.layers)} instructions in an arena of "
@@ -131,10 +134,10 @@ def _box(buffer: BufferReport, count: int, column: float, low: float, high: floa
         f"{buffer.offset:,} to {end:,}, instructions {buffer.first} to {buffer.last}"
     )
     return Box(
-        _number(x),
-        _number(y),
-        _number(width),
-        _number(height),
+        coordinate(x),
+        coordinate(y),
+        coordinate(width),
+        coordinate(height),
         _kind_class(buffer.kind),
         _labels(buffer, x, y, width, height),
         title,
@@ -151,8 +154,8 @@ def _labels(buffer: BufferReport, x: float, y: float, width: float, height: floa
     if height >= 2 * _LINE_HEIGHT + 4 and room >= min(len(buffer.name), 8):
         texts.append(shorten(buffer.name, room))
     first = y + height / 2 - _LINE_HEIGHT * (len(texts) - 1) / 2
-    center = _number(x + width / 2)
-    return tuple(Label(center, _number(first + _LINE_HEIGHT * i), text) for i, text in enumerate(texts))
+    center = coordinate(x + width / 2)
+    return tuple(Label(center, coordinate(first + _LINE_HEIGHT * i), text) for i, text in enumerate(texts))
 
 
 def _kind_class(kind: str) -> str:
@@ -160,7 +163,7 @@ def _kind_class(kind: str) -> str:
     return kind if kind in KINDS else "other"
 
 
-def _tick_step(arena: int) -> int:
+def tick_step(arena: int) -> int:
     """The least power of two that makes at most six steps."""
     step = 1
     while arena > 6 * step:
@@ -168,11 +171,11 @@ def _tick_step(arena: int) -> int:
     return step
 
 
-def _tick(address: int) -> str:
+def tick_text(address: int) -> str:
     """An address on the axis, without needless decimals."""
     return format_size(address).replace(".00 ", " ").replace(".0 ", " ")
 
 
-def _number(value: float) -> str:
+def coordinate(value: float) -> str:
     """A coordinate with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

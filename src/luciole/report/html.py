@@ -63,6 +63,11 @@ def _environment() -> Any:
     return environment
 
 
+def page_template(name: str) -> Any:
+    """A template of a page."""
+    return _environment().get_template(name)
+
+
 def render_html(report: Report) -> str:
     """The page of a report, the text of `<name>.report.html`: equal reports give equal bytes.
 
@@ -73,8 +78,7 @@ def render_html(report: Report) -> str:
     alive = report.buffers_at(peak)
     largest = max((buffer.size_bytes for buffer in alive), default=0)
     emulated = report.emulated
-    page = _environment().get_template("report.html.j2")
-    html: str = page.render(
+    html: str = page_template("report.html.j2").render(
         report=report,
         chart=memory_chart(report),
         rows=_layer_rows(report, peak),

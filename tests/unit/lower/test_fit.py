@@ -88,8 +88,12 @@ def test_inspect_shows_trade_offs(tmp_path: Path) -> None:
     as_json = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
     points = json.loads(as_json)["trade_offs"]
     assert points[0]["slowdown"] == 1.0 and points[-1]["way"] == "row by row"
+    page = tmp_path / "page.html"
+    command += ["--html", str(page)]
     as_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "RAM against time" in as_text and "####" in as_text
+    drawn = page.read_text(encoding="utf-8")
+    assert drawn.count("<circle") == len(points) and f"{points[-1]['arena_bytes']:,} B" in drawn
 
 
 @pytest.mark.slow

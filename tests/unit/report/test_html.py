@@ -8,9 +8,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+from luciole.lower.fit import TradeOff
 from luciole.report.chart import memory_chart
 from luciole.report.html import render_html
 from luciole.report.model import EmulatedReport, FlashReport, Report
+from luciole.report.trade_offs import render_trade_offs, trade_off_chart
 
 HOSTILE = (
     "</title></style></script><script>alert(1)</script>\"' onload=alert(1) {{7*7}} http://evil.example "
@@ -166,3 +168,33 @@ def test_a_byte_of_workspace_stays_visible(report: Report) -> None:
     memory = replace(report.memory, arena_bytes=1 << 20)
     chart = memory_chart(replace(report, buffers=(tiny,), memory=memory))
     assert float(chart.boxes[0].height) == 2.0 and chart.boxes[0].labels == ()
+
+
+POINTS = (
+    TradeOff(16_000, 1_000_000, "every tensor apart", 0),
+    TradeOff(9_400, 1_000_000, "results over inputs", 0),
+    TradeOff(6_500, 1_120_000, "row by row", 9),
+)
+
+
+def test_page_of_trade_offs_draws_every_program() -> None:
+    text = render_trade_offs(POINTS, HOSTILE, "cortex-m4")
+    page = Page(text)
+    assert re.search(r"https?:(?!//evil)|@import|url\(", text) is None and "<script" not in text
+    assert page.tags.count("circle") == len(POINTS) and page.tags.count("polyline") == 1
+    for fact in ("16,000", "9,400", "6,500", "1,120,000", "1.12", "results over inputs", "row by row", "cortex-m4"):
+        assert fact in page.text
+    assert not [a for a in page.attributes if a[1] in ("src", "href") or a[1].startswith("on")]
+    assert page.tags.count("th") == len([a for a in page.attributes if a == ("th", "scope", "col")]) > 0
+
+
+def test_less_ram_stands_further_left_and_what_is_slower_higher() -> None:
+    chart = trade_off_chart(POINTS)
+    places = [(float(point.x), float(point.y)) for point in chart.points]
+    assert [x for x, _ in places] == sorted((x for x, _ in places), reverse=True)
+    assert places[0][1] == places[1][1] > places[2][1] > float(chart.top)
+    assert places[0][0] == float(chart.right) and places[0][1] == float(chart.bottom)
+    # A step goes left at the height of the faster program, then up to the smaller one.
+    corners = [tuple(map(float, corner.split(","))) for corner in chart.steps.split(" ")]
+    assert corners == [places[0], (places[1][0], places[0][1]), places[1], (places[2][0], places[1][1]), places[2]]
+    assert len(trade_off_chart([]).points) == 0

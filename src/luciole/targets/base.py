@@ -36,6 +36,7 @@ RECIPE_MODULES = (
     "luciole.targets.mve.depthwise",
     "luciole.targets.mve.pool",
     "luciole.targets.rvv.conv",
+    "luciole.targets.rvv.depthwise",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.winograd",

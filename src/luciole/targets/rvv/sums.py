@@ -28,6 +28,16 @@ UNROLLED = 8
 OFFSET_REACH = 2047
 
 
+def packed_weights(sums: WeightedSum) -> Array:
+    """int8 [blocks of channels, products, lanes], flat; lanes that are no channels have zeros."""
+    parts = []
+    for block in blocks_of(sums.channels):
+        packed = np.zeros((sums.weights.shape[1], block.lanes), np.int8)
+        packed[:, : block.count] = sums.weights[block.first : block.first + block.count].T
+        parts.append(packed.reshape(-1))
+    return np.concatenate(parts)
+
+
 @dataclass(frozen=True)
 class Runs:
     """The inputs of a sum: `lines`, `line_bytes` apart, each of `taps`, `tap_bytes` apart, of `length` inputs."""
@@ -76,13 +86,7 @@ class Tiles:
 
     def constants(self) -> dict[str, Array]:
         """The constants that `emit_tiles` reads."""
-        weights = self.sums.weights
-        parts = []
-        for block in self.blocks:
-            packed = np.zeros((weights.shape[1], block.lanes), np.int8)
-            packed[:, : block.count] = weights[block.first : block.first + block.count].T
-            parts.append(packed.reshape(-1))
-        return {"weights": np.concatenate(parts), "channels": self.scaling.packed()}
+        return {"weights": packed_weights(self.sums), "channels": self.scaling.packed()}
 
     @property
     def constant_bytes(self) -> int:
@@ -112,7 +116,7 @@ class Tiles:
         bodies = [n for n in (self.pixels, self.count % self.pixels) if n]
         shapes = len({(block.count, block.lanes) for block in self.blocks})
         written = self.runs.length if self.runs.length < 2 * UNROLLED else UNROLLED + self.runs.length % UNROLLED
-        return 150 + shapes * sum(written * (11 + 8 * n) + 50 * n + 50 for n in bodies)
+        return shapes * sum(written * (11 + 8 * n) + 50 * n + 50 for n in bodies)
 
     @property
     def beats(self) -> int:

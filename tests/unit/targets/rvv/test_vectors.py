@@ -11,9 +11,12 @@ from luciole.graph.core import Operator
 from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ops.conv import Conv2d
+from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.matmul import FullyConnected
 from luciole.targets.base import KernelRecipe, candidate_recipes
-from luciole.targets.rvv.conv import WORKSPACE_LIMIT, ConvVectors, FullyConnectedVectors
+from luciole.targets.rvv.conv import ConvVectors, FullyConnectedVectors
+from luciole.targets.rvv.depthwise import DepthwiseVectors
+from luciole.targets.rvv.rows import WORKSPACE_LIMIT
 from support.emulated_layers import measure_layers
 from support.recipe_cases import RecipeCase, check_as_c, check_interpreted
 from support.vector_layers import Draw
@@ -22,6 +25,7 @@ CORES = ("rv64gcv",)
 
 RECIPES: dict[type[Operator], KernelRecipe] = {
     Conv2d: ConvVectors(),
+    DepthwiseConv2d: DepthwiseVectors(),
     FullyConnected: FullyConnectedVectors(),
 }
 
@@ -29,13 +33,13 @@ RECIPES: dict[type[Operator], KernelRecipe] = {
 def random_layers(seed: int, largest: int, count: int) -> list[RecipeCase]:
     """So many of every kind, some with single rounding and some with shifts of any direction."""
     draw = Draw(seed, largest, RECIPES)
-    kinds = (draw.conv, draw.pointwise, draw.single_channel, draw.fully_connected)
+    kinds = (draw.conv, draw.pointwise, draw.depthwise, draw.single_channel, draw.fully_connected)
     found = [kind() for kind in kinds for _ in range(count)]
     for i, case in enumerate(found):
         op = case.op
-        if i % 4 == 1 and isinstance(op, Conv2d | FullyConnected):
+        if i % 4 == 1 and isinstance(op, Conv2d | DepthwiseConv2d | FullyConnected):
             op = replace(op, rounding="tflite-single")
-        elif i % 4 == 2 and isinstance(op, Conv2d | FullyConnected):
+        elif i % 4 == 2 and isinstance(op, Conv2d | DepthwiseConv2d | FullyConnected):
             op = replace(op, quant=case.samples.quant(1e-5, 3))
         found[i] = replace(case, op=op)
     return found
@@ -51,6 +55,16 @@ def conv(
     return RecipeCase(op, s, RECIPES[Conv2d])
 
 
+def depthwise(channels: int, size: tuple[int, int], kernel: tuple[int, int] = (3, 3), stride: int = 1) -> RecipeCase:
+    """A depthwise convolution with padding all around."""
+    s = Samples(channels)
+    pads = (kernel[0] // 2, kernel[1] // 2, kernel[0] // 2, kernel[1] // 2)
+    x, weights = s.i8(1, *size, channels, zero=-128), s.i8_weights(1, *kernel, channels, axis=3)
+    quant = s.quant(0.5, -128)
+    op = DepthwiseConv2d(x, weights, s.i32_bias(channels), pads=pads, strides=(stride, stride), quant=quant)
+    return RecipeCase(op, s, RECIPES[DepthwiseConv2d])
+
+
 def fully_connected(length: int, outputs: int) -> RecipeCase:
     """A fully connected layer with one scale for all weights."""
     s = Samples(1)
@@ -64,7 +78,7 @@ def test_random_layers_in_the_interpreter() -> None:
 
 
 def test_random_layers_as_c(tmp_path: Path) -> None:
-    check_as_c(random_layers(2, 5, 3), tmp_path, "rv64gcv")
+    check_as_c(random_layers(2, 4, 2), tmp_path, "rv64gcv")
 
 
 @pytest.mark.qemu
@@ -81,6 +95,9 @@ def test_channels_of_several_blocks_and_rows_of_several_strips(core: str) -> Non
         conv(7, 75, (6, 5), (3, 3), (1, 1, 1, 1)),
         conv(40, 33, (3, 60), (3, 3), (1, 1, 1, 1)),
         conv(700, 70, (2, 3), (1, 1), (0, 0, 0, 0)),
+        depthwise(75, (6, 5)),
+        depthwise(64, (5, 40), (5, 3)),
+        depthwise(40, (7, 50), stride=2),
         fully_connected(257, 130),
     ]
     assert cases[1].recipe.workspace_bytes(cases[1].op) <= WORKSPACE_LIMIT
@@ -95,6 +112,10 @@ def test_instructions_are_few_and_costs_honest(core: str) -> None:
         (conv(16, 16, (32, 32), (3, 3), (1, 1, 1, 1)), 0.2),
         (conv(32, 32, (16, 16), (3, 3), (1, 1, 1, 1)), 0.12),
         (conv(1, 64, (49, 10), (10, 4), (4, 1, 5, 1)), 0.15),
+        (depthwise(64, (25, 5)), 0.4),
+        (depthwise(32, (24, 24)), 0.3),
+        (depthwise(16, (48, 48), stride=2), 0.6),
+        (depthwise(128, (28, 1), (5, 1)), 0.5),
         (fully_connected(640, 128), 0.18),
     ]
     executed = measure_layers([layer for layer, _ in layers], core)

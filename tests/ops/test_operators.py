@@ -42,7 +42,17 @@ from support.operator_samples import (
 every_sample = pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
 
 #: Operators that exist for one element type only.
-ONE_TYPE = {"quantize", "dequantize", "requantize", "fused", "annotate", "as_uint8", "dequantize_channels", "lookup"}
+ONE_TYPE = {
+    "quantize",
+    "dequantize",
+    "requantize",
+    "resize_bilinear",
+    "fused",
+    "annotate",
+    "as_uint8",
+    "dequantize_channels",
+    "lookup",
+}
 #: Operators of floats alone.
 FLOAT_ONLY = {"clamp", "quantize_channels", "resample", "rnn", "gru", "lstm"}
 #: Operators of truth values and integers alone.

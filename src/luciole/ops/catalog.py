@@ -34,6 +34,7 @@ MODULES = (
     "scatter",
     "tile",
     "resample",
+    "bilinear",
     "resize",
     "known_positions",
     "masks",

@@ -12,6 +12,7 @@ from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Value
 from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType
+from luciole.ops.bilinear import ResizeBilinear
 from luciole.ops.gather import taken
 from luciole.ops.pad import Pad
 from luciole.ops.resample import Resample
@@ -230,8 +231,18 @@ def _import_resize_nearest(node: ForeignNode, g: GraphBuilder) -> Value:
 
 @tflite("RESIZE_BILINEAR")
 def _import_resize_bilinear(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Operands are x, of floats, and the sizes of both spatial axes."""
+    """Operands are x, of floats or int8, and the sizes of both spatial axes."""
     x, axes = _tflite_axes(node, g)
+    if x.type.dtype is DType.I8:
+        op = ResizeBilinear(
+            x,
+            (len(axes[0][1]), len(axes[1][1])),
+            align_corners=node.boolean("align_corners", False),
+            half_pixel=node.boolean("half_pixel_centers", False),
+            quant=node.output_type.quant,
+            location=node.location,
+        )
+        return g.add(op, node.name)
     if x.type.dtype is not DType.F32:
         raise node.unsupported(f"RESIZE_BILINEAR of {x.type.dtype.value} is not supported", code="unsupported-types")
     for axis, where in axes:

@@ -20,6 +20,8 @@ MODULES = (
     "float_remainder",
     "powers",
     "pool",
+    "pool_positions",
+    "pool_rules",
     "reduce",
     "normalization",
     "ranking",

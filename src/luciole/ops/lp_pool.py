@@ -14,7 +14,8 @@ from luciole.ops.elementwise import Mul
 from luciole.ops.functions import Abs, Sqrt
 from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes
 from luciole.ops.pad import Pad
-from luciole.ops.pool import AveragePool2d, pooled
+from luciole.ops.pool import AveragePool2d
+from luciole.ops.pool_rules import pooled
 from luciole.ops.powers import Power
 
 

@@ -23,7 +23,7 @@ from luciole.ops.elementwise import Add, Mul
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.onnx_options import permuted
 from luciole.ops.onnx_quantization import as_int8, as_stored, onnx_quant, shifted
-from luciole.ops.pool import quantized_average_pool
+from luciole.ops.pool_rules import quantized_average_pool
 from luciole.ops.quantization import Dequantize, Quantize
 from luciole.ops.quantization_by_channel import DequantizeChannels
 from luciole.ops.reduce import Mean

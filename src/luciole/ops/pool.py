@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
 
-from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Operator, RowAccess, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir import arithmetic
 from luciole.ir.arithmetic import Rounding
-from luciole.ir.quant import Quant
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
 from luciole.kernel.intrinsics import average_of_bytes, average_rounded
 from luciole.ops import common
 from luciole.ops.common import Window
-from luciole.ops.onnx_options import Axis, channels_first, channels_last, onnx_axes, window_of
-from luciole.ops.onnx_quantization import as_int8, as_stored
 from luciole.ops.onnx_rounding import UNSIGNED_SHIFT, FloatAverage, float_average
-from luciole.ops.pad import Pad
-from luciole.ops.reshape import reshaped
-from luciole.ops.tflite_options import fused_activation, input_of_rank, window
 
 #: Windows of up to so many taps are written out.
 WRITTEN_TAPS = 9
@@ -146,6 +137,11 @@ class Pixel:
     columns: tuple[Operand, Operand]
     count: Operand
     dilations: tuple[int, int]
+
+    @property
+    def first(self) -> tuple[Operand, Operand]:
+        """The first row and the first column of the window inside x, counted in taps."""
+        return self.rows[0], self.columns[0]
 
     def each_tap(self, k: LoopBuilder, take: Callable[[tuple[Expr, Expr, Expr, Expr]], None]) -> None:
         """What `take` makes of the indices of each tap inside x.
@@ -310,121 +306,3 @@ class MaxPool2d(Pool):
         yield cls(s.i8(2, 4, 4, 2, zero=-128), (2, 2), strides=(2, 2), activation="relu_n1_to_1")
         yield cls(s.i8(1, 3, 1, 4), (3, 1))
         yield cls(s.i8(1, 6, 5, 2), (3, 2), pads=(2, 0, 2, 1), strides=(1, 2), dilations=(2, 3))
-
-
-def _import_pool(node: ForeignNode, g: GraphBuilder, kind: type[Pool]) -> Value:
-    x = input_of_rank(node, 0, 4)
-    taps = window(node, x, (node.positive("filter_height"), node.positive("filter_width")), has_dilation=False)
-    op = kind(
-        x,
-        taps.kernel,
-        strides=taps.strides,
-        pads=taps.pads,
-        activation=fused_activation(node),
-        quant=node.output_type.quant,
-        location=node.location,
-    )
-    return g.add(op, node.name)
-
-
-@tflite("AVERAGE_POOL_2D")
-def _import_average_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
-    return _import_pool(node, g, AveragePool2d)
-
-
-@tflite("MAX_POOL_2D")
-def _import_max_pool_2d(node: ForeignNode, g: GraphBuilder) -> Value:
-    return _import_pool(node, g, MaxPool2d)
-
-
-@onnx("MaxPool")
-def _import_onnx_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Channels first, one to three spatial dimensions. The second result, the positions, is not supported."""
-    if any(node.output_names[1:]):
-        raise node.unsupported("MaxPool with indices as a second result is not supported")
-    if node.integer("storage_order", 0):
-        raise node.unsupported("MaxPool with storage_order 1 is not supported")
-    x = node.input(0)
-    if x.type.dtype not in (DType.I8, DType.U8):
-        return _import_onnx_pool(node, g, MaxPool2d)
-    # The greatest of int8 numbers is that of the uint8 numbers they stand for, whatever the scale.
-    numbers = as_int8(node, g, x, x.type.quant or Quant.per_tensor(1.0))
-    return as_stored(node, g, _import_onnx_pool(replace(node, inputs=(numbers,)), g, MaxPool2d), x.type.dtype)
-
-
-@onnx("AveragePool")
-def _import_onnx_average_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Channels first, one to three spatial dimensions. Where padding counts, it is added as a border before."""
-    return _import_onnx_pool(node, g, AveragePool2d, includes_border=bool(node.integer("count_include_pad", 0)))
-
-
-def _import_onnx_pool(
-    node: ForeignNode, g: GraphBuilder, kind: Callable[..., Pool], *, includes_border: bool = False
-) -> Value:
-    operand = node.input(0)
-    x = channels_last(node, g, operand)
-    axes = onnx_axes(node, operand, node.integers("kernel_shape"))
-    if includes_border:
-        x, axes = _bordered(node, g, x, axes)
-    return channels_first(node, g, pooled(node, g, kind, x, axes), operand.type.rank)
-
-
-def _bordered(node: ForeignNode, g: GraphBuilder, x: Value, axes: tuple[Axis, ...]) -> tuple[Value, tuple[Axis, ...]]:
-    """A tensor with channels last with its padding as a part of it."""
-    if not any(axis.before or axis.after for axis in axes):
-        return x, axes
-    ones = (0,) * (x.type.rank - 1 - len(axes))
-    before, after = (*ones, *(a.before for a in axes), 0), (*ones, *(a.after for a in axes), 0)
-    x = g.add(Pad(x, before, after, location=node.location), f"{node.name}/border")
-    return x, tuple(replace(axis, size=axis.before + axis.size + axis.after, before=0, after=0) for axis in axes)
-
-
-def quantized_average_pool(node: ForeignNode, g: GraphBuilder, x: Value, quant: Quant, *, is_unsigned: bool) -> Value:
-    """onnxruntime's QLinearAveragePool of an int8 tensor with channels first, one or two spatial dimensions.
-
-    Where padding counts, so does all that `ceil_mode` adds. A window that is all of x gives the mean, which is rounded
-    otherwise.
-    """
-    last = channels_last(node, g, x)
-    axes = onnx_axes(node, x, node.integers("kernel_shape"))
-    if node.integer("count_include_pad", 0):
-        axes = tuple(replace(axis, after=axis.after + axis.excess, excess=0) for axis in axes)
-        last, axes = _bordered(node, g, last, axes)
-    make = partial(AveragePool2d, rounding="onnx", is_unsigned=is_unsigned, quant=quant)
-    return channels_first(node, g, pooled(node, g, make, last, axes), x.type.rank)
-
-
-def pooled(node: ForeignNode, g: GraphBuilder, kind: Callable[..., Pool], x: Value, axes: tuple[Axis, ...]) -> Value:
-    """A pool of a tensor with channels last along its one to three spatial axes.
-
-    Of three, rows and columns come first, and their results are pooled along the depth: the number of taps inside x is
-    the product of those along each axis, so the averages are the same.
-    """
-    if len(axes) == 3:
-        batch, depth, *plane, channels = x.type.shape
-        y = pooled(node, g, kind, reshaped(node, g, x, (batch * depth, *plane, channels)), axes[1:])
-        _, height, width, _ = y.type.shape
-        columns = reshaped(node, g, y, (batch, depth, height * width, channels))
-        y = pooled(node, g, kind, columns, (axes[0], Axis(height * width, 1)))
-        return reshaped(node, g, y, (batch, axes[0].count, height, width, channels))
-    rows, columns_axis = axes if len(axes) == 2 else (Axis(1, 1), axes[0])
-    window = window_of(rows, columns_axis)
-    pads = (*window.pads[:2], window.pads[2] + rows.excess, window.pads[3] + columns_axis.excess)
-    op = kind(
-        x,
-        window.kernel,
-        strides=window.strides,
-        pads=pads,
-        dilations=window.dilations,
-        location=node.location,
-    )
-    return g.add(op, f"{node.name}/last")
-
-
-@onnx("GlobalMaxPool")
-def _import_global_max_pool(node: ForeignNode, g: GraphBuilder) -> Value:
-    """The maximum over all spatial dimensions, one to three."""
-    operand = node.input(0)
-    x = channels_last(node, g, operand)
-    axes = tuple(Axis(size, size) for size in operand.type.shape[2:])
-    return channels_first(node, g, pooled(node, g, MaxPool2d, x, axes), operand.type.rank)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +20,8 @@ from luciole.errors import EXIT_BUDGET, CompileError, InternalError, ToolError
 from luciole.graph.core import Graph
 from luciole.graph.text import save_graph
 from luciole.importers.files import read_file
-from luciole.ir.board import read_board
-from luciole.ir.target import find_target
+from luciole.ir.board import board_texts, find_board
+from luciole.ir.target import find_target, load_targets
 from luciole.lower.lower import LoweringOptions
 from luciole.options import Options
 from luciole.passes.manager import DeveloperOptions, PassContext
@@ -60,6 +60,14 @@ class Resume:
     value: Graph | Program
 
 
+def _with_board(options: Options) -> Options:
+    """The options with the core and the memories of a board in place of its name as the target."""
+    if options.target in load_targets() or options.target not in board_texts():
+        return options
+    core = find_board(options.target).target
+    return replace(options, target=core, memory=options.memory or options.target)
+
+
 class Compilation:
     """Runs stages: `run("plan", plan_memory, program)`. As a context it shows the times at the end, when asked to.
 
@@ -85,7 +93,7 @@ class Compilation:
         resume: Resume | None = None,
     ) -> None:
         self.source = source
-        self.options = options
+        self.options = options = _with_board(options)
         self.target = find_target(options.target)
         self.identity = identity or identify(source, options.name)
         # Glow's interface keeps inputs in a memory of their own, which nothing else may use.
@@ -98,7 +106,7 @@ class Compilation:
             # Nor can a tensor lie in one of another memory.
             places_parts=options.bundle_api != "glow",
         )
-        self.board = read_board(Path(options.memory)) if options.memory else None
+        self.board = find_board(options.memory) if options.memory else None
         self.passes = PassContext(developer, sys.stderr.write)
         self.reference: Graph | None = None
         if options.quantize and resume is not None and resume.stage != STAGES[0]:

@@ -122,7 +122,8 @@ class Options:
     #: What to spare: "speed" takes the fastest kernels, "size" the smallest within 1.5 times the instructions. With a
     #: `max_ram` that does not hold otherwise, "ram" is tried anyway.
     optimize: Optimize = "balanced"
-    #: A TOML file of the board's memories, over which the bundle is spread; see `luciole.ir.board`.
+    #: The board over whose memories the bundle is spread: a name (`luciole targets --boards`), or a TOML file, see
+    #: `luciole.ir.board`.
     memory: str = ""
     #: Use hand-scheduled kernels where they apply; off, every layer takes its generic loops.
     use_recipes: bool = True

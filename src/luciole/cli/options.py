@@ -77,7 +77,12 @@ _COMPILE_OPTIONS = [
         show_default=True,
         help="What to spare: time, flash, both alike, or RAM.",
     ),
-    click.option("--memory", metavar="FILE", default="", help="A board's memories (TOML), to spread the bundle over."),
+    click.option(
+        "--memory",
+        metavar="BOARD",
+        default="",
+        help="Spread the bundle over a board's memories: its name, or a TOML file.",
+    ),
     click.option("--max-ram", type=SizeType(), help="The fastest program whose arena fits into this, such as 64K."),
     click.option("--max-flash", type=SizeType(), help="Take the fastest kernels within this flash, such as 256K."),
     click.option(

@@ -1,4 +1,9 @@
-"""Boards as plain data: the memories of a chip, read from a TOML file.
+"""Boards as plain data: the memories of a chip, read from a TOML file, the user's or one of `targets/boards/`.
+
+[board]                    # may be left out
+description = "..."
+target = "cortex-m7"       # its core
+source = "..."             # where the numbers are from
 
 [memory.dtcm]
 kind = "ram"               # or "flash", which holds constants
@@ -15,6 +20,8 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +38,7 @@ _LARGEST_FILE = 1 << 20
 _TAKEN = frozenset({"arena", "weights", "input", "output", "model", "memories", "mutable", "size", "status"})
 
 _KEYS = ("kind", "base", "size", "cycles", "section", "region")
+_BOARD_KEYS = ("description", "target", "source")
 
 
 @dataclass(frozen=True)
@@ -50,14 +58,35 @@ class Memory:
 
 @dataclass(frozen=True)
 class Board:
-    """The memories of a board. There is one of each kind at least."""
+    """The memories of a board. There is one of each kind at least. `target` is its core, `source` where the numbers are
+    from; empty where the file says nothing.
+    """
 
     name: str
     memories: tuple[Memory, ...]
+    description: str = ""
+    target: str = ""
+    source: str = ""
 
     def fastest_first(self, kind: MemoryKind) -> tuple[Memory, ...]:
         """The memories of a kind by cycles; of equals the one that the file names first."""
         return tuple(sorted((m for m in self.memories if m.kind == kind), key=lambda m: m.cycles))
+
+
+@cache
+def board_texts() -> dict[str, str]:
+    """The files of the boards that are known by name, in order of name."""
+    folder = resources.files("luciole.targets") / "boards"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def find_board(text: str) -> Board:
+    """The board of a name that is known, or of a file. Raises `CompileError` as `read_board` does."""
+    known = board_texts()
+    if text in known:
+        return _board(text, known[text], Location(text))
+    return read_board(Path(text))
 
 
 def read_board(path: Path) -> Board:
@@ -67,21 +96,48 @@ def read_board(path: Path) -> Board:
         data = path.read_bytes()
         if len(data) > _LARGEST_FILE:
             raise ValueError("it is too large")
-        entries = tomllib.loads(data.decode("utf-8"))["memory"]
-        memories = tuple(_memory(name, entry) for name, entry in entries.items())
+        text = data.decode("utf-8")
     except OSError as error:
-        raise CompileError.of("cannot-read", f"cannot read the board: {error.strerror}", location) from None
+        raise CompileError.of(
+            "cannot-read",
+            f"cannot read the board: {error.strerror}",
+            location,
+            help=f"name a file, or one of the boards {', '.join(board_texts())}",
+        ) from None
+    except ValueError as error:
+        raise _no_board(str(error), location) from None
+    return _board(path.stem, text, location)
+
+
+def _no_board(reason: str, location: Location) -> CompileError:
+    return CompileError.of("board-file", f"this is no board: {printable(reason)[:200]}", location)
+
+
+def _board(name: str, text: str, location: Location) -> Board:
+    try:
+        entries = tomllib.loads(text)
+        memories = tuple(_memory(name, entry) for name, entry in entries["memory"].items())
+        facts = _facts(entries.get("board", {}))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = "it has no tables [memory.NAME]" if isinstance(error, KeyError | AttributeError) else str(error)
-        raise CompileError.of("board-file", f"this is no board: {printable(reason)[:200]}", location) from None
+        raise _no_board(reason, location) from None
     for kind in ("ram", "flash"):
         if not any(memory.kind == kind for memory in memories):
-            raise CompileError.of("board-file", f'this is no board: no memory is of the kind "{kind}"', location)
+            raise _no_board(f'no memory is of the kind "{kind}"', location)
     spans = sorted((memory.base, memory.base + memory.size_bytes, memory.name) for memory in memories)
     for (_, end, first), (base, _, second) in pairwise(spans):
         if base < end:
             raise CompileError.of("board-file", f"the memories {first} and {second} overlap", location)
-    return Board(path.stem, memories)
+    return Board(name, memories, **facts)
+
+
+def _facts(entry: Mapping[str, Any]) -> dict[str, str]:
+    """What the table `board` says."""
+    if not isinstance(entry, dict) or any(
+        key not in _BOARD_KEYS or not isinstance(text, str) for key, text in entry.items()
+    ):
+        raise ValueError(f"board is a table with texts for the keys {', '.join(_BOARD_KEYS)}")
+    return {key: printable(text) for key, text in entry.items()}
 
 
 def _memory(name: str, entry: Mapping[str, Any]) -> Memory:

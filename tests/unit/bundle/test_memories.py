@@ -190,6 +190,18 @@ def test_a_program_on_a_board_needs_the_board(model: Path, capsys: pytest.Captur
     assert "the program was placed on a board" in capsys.readouterr().err
 
 
+def test_a_board_by_name_is_a_core_and_its_memories(model: Path) -> None:
+    by_memory = luciole.compile(model, "cortex-m7", memory="stm32f746g-disco")
+    by_target = luciole.compile(model, "stm32f746g-disco")
+    assert by_memory.files == by_target.files
+    assert "DTCM (rw) : ORIGIN = 0x20000000, LENGTH = 65536" in by_target.files["small.ld"].decode()
+    session = luciole.load(model, target="stm32f746g-disco")
+    inputs = random_inputs(small_int8(), 1)
+    assert_same_outputs(session.run(inputs), run_graph(small_int8(), inputs))
+    with pytest.raises(CompileError, match="--max-ram cannot go with --memory"):
+        luciole.compile(model, "stm32f746g-disco", max_ram="10K")
+
+
 @pytest.mark.qemu
 @pytest.mark.parametrize("target", ["cortex-m55", "rv32imc"])
 def test_qemu_runs_bundles_with_several_memories(model: Path, target: str) -> None:

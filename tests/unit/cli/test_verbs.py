@@ -180,6 +180,11 @@ def test_targets_and_ops(luciole: Run) -> None:
     by_name = {record["name"]: record for record in luciole("targets", "--json").json}
     assert by_name["cortex-m4"]["runs_here"] == "emulated" and by_name["native"]["runs_here"] == "yes"
     assert "cortex-m4" in luciole("targets").out
+    boards = {record["name"]: record for record in luciole("targets", "--boards", "--json").json}
+    assert boards["stm32f746g-disco"]["target"] == "cortex-m7"
+    assert "[memory.dtcm]" in luciole("targets", "--board", "stm32f746g-disco").out
+    refused = luciole("targets", "--board", "nucleo-f9")
+    assert refused.code == 1 and "boards are mps2-an500, " in refused.err
     facts = luciole("ops", "--json").json
     kinds = {record["operator"]: record for record in facts["operators"]}
     assert "pointwise_hilo (i8, dsp)" in kinds["conv2d"]["kernels"]

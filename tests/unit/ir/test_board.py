@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from luciole.errors import CompileError
-from luciole.ir.board import Memory, read_board
+from luciole.ir.board import Memory, board_texts, find_board, read_board
+from luciole.ir.target import load_targets
 
 RAM = '[memory.tcm]\nkind = "ram"\nbase = 0x20000000\nsize = "16K"\n'
 FLASH = '[memory.flash]\nkind = "flash"\nbase = 0x8000000\nsize = 1000\n'
@@ -51,6 +52,9 @@ def test_memories_of_a_board_fastest_first(tmp_path: Path) -> None:
         (RAM + FLASH + "speed = 3\n", "memory.flash has the keys kind, base, size, cycles, section, region, not speed"),
         ("[memory]\nflash = 3\n", "memory.flash is a table with the keys"),
         (RAM + FLASH + 'region = "1"\n', "memory.flash.region is a name such as"),
+        (RAM + FLASH + "[board]\ntarget = 4\n", "board is a table with texts for the keys description, target, source"),
+        ("board = 5\n" + RAM + FLASH, "board is a table with texts"),
+        (RAM + FLASH + '[board]\ncolor = "green"\n', "board is a table with texts"),
     ],
 )
 def test_what_is_no_board(text: str, message: str, tmp_path: Path) -> None:
@@ -65,3 +69,19 @@ def test_a_board_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b"#" * (2 << 20))
     with pytest.raises(CompileError, match="it is too large"):
         read_board(path)
+
+
+@pytest.mark.parametrize("name", board_texts())
+def test_a_known_board_tells_its_core_its_memories_and_their_source(name: str) -> None:
+    board = find_board(name)
+    assert board.name == name and board.description and board.source
+    assert board.target in load_targets()
+    assert board.fastest_first("ram") and board.fastest_first("flash")
+    # Memories begin at multiples of 16 KiB, and are as large.
+    assert all(memory.base % (1 << 14) == 0 and memory.size_bytes % (1 << 13) == 0 for memory in board.memories)
+
+
+def test_a_file_that_is_missing_tells_the_boards_there_are(tmp_path: Path) -> None:
+    with pytest.raises(CompileError) as caught:
+        find_board(str(tmp_path / "nucleo-f9"))
+    assert "one of the boards mps2-an500" in (caught.value.diagnostics[0].help or "")

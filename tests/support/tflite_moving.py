@@ -32,6 +32,45 @@ def _mirrored(x: TensorSpec, y: TensorSpec, *widths: int, mode: int) -> ModelSpe
     return single_operator("MIRROR_PAD", [x, pairs], [y], {"mode": mode})
 
 
+def _both(
+    code: str, x: tuple[int, ...], y: tuple[int, ...], *constants: TensorSpec, **options: Any
+) -> dict[str, ModelSpec]:
+    """An operator on int8 and on floats."""
+    return {
+        "int8": unary(code, image(*x), image(*y, name="y"), *constants, **options),
+        "float": unary(code, floats(*x), floats(*y, name="y"), *constants, **options),
+    }
+
+
+def _places(code: str) -> dict[str, ModelSpec]:
+    """Where the greatest or smallest element is."""
+    axis, y = integers(1, name="axis", shape=()), TensorSpec("y", (3, 4), "i32")
+    return {
+        "int8": unary(code, image(3, 9, 4), y, axis, output_type=2),
+        "float": unary(code, floats(3, 9, 4), y, axis, output_type=2),
+    }
+
+
+def _packed() -> dict[str, ModelSpec]:
+    return {
+        name: single_operator(
+            "PACK", [make(2, 3), make(2, 3, name="b")], [make(2, 2, 3, name="y")], {"values_count": 2, "axis": 1}
+        )
+        for name, make in (("int8", image), ("float", floats))
+    }
+
+
+def _unpacked() -> dict[str, ModelSpec]:
+    return {
+        name: single_operator(
+            "UNPACK", [make(2, 3, 4)], [make(2, 4, name=f"y{i}") for i in range(3)], {"num": 3, "axis": 1}
+        )
+        for name, make in (("int8", image), ("float", floats))
+    }
+
+
+_BLOCK = integers(2, 3, name="block")
+
 MOVING_CASES: dict[str, dict[str, ModelSpec]] = {
     "TRANSPOSE_CONV": {
         "same-stride-2": _transposed((1, 4, 5, 3), (3, 3), (8, 10), stride_w=2, stride_h=2),
@@ -86,4 +125,27 @@ MOVING_CASES: dict[str, dict[str, ModelSpec]] = {
         "reflect": _mirrored(image(1, 4, 5, 2), image(1, 7, 9, 2, name="y"), 0, 0, 1, 2, 4, 0, 0, 0, mode=0),
         "float-symmetric": _mirrored(floats(3, 4), floats(7, 6, name="y"), 3, 1, 0, 2, mode=1),
     },
+    "PACK": _packed(),
+    "UNPACK": _unpacked(),
+    "ARG_MAX": _places("ARG_MAX"),
+    "ARG_MIN": _places("ARG_MIN"),
+    "CUMSUM": {
+        "float": unary(
+            "CUMSUM",
+            floats(2, 5, 3),
+            floats(2, 5, 3, name="y"),
+            integers(1, name="axis", shape=()),
+            exclusive=True,
+            reverse=True,
+        )
+    },
+    "REVERSE_V2": _both("REVERSE_V2", (2, 3, 4), (2, 3, 4), integers(1)),
+    "SPACE_TO_BATCH_ND": _both(
+        "SPACE_TO_BATCH_ND", (2, 4, 6, 2), (12, 2, 2, 2), _BLOCK, integers(0, 0, 0, 0, name="pads", shape=(2, 2))
+    ),
+    "BATCH_TO_SPACE_ND": _both(
+        "BATCH_TO_SPACE_ND", (12, 2, 2, 2), (2, 3, 4, 2), _BLOCK, integers(0, 1, 2, 0, name="crops", shape=(2, 2))
+    ),
+    "ZEROS_LIKE": {"float": unary("ZEROS_LIKE", floats(2, 3), floats(2, 3, name="y"))},
+    "SHAPE": {"float": unary("SHAPE", floats(2, 3), TensorSpec("y", (2,), "i32"), out_type=2)},
 }

@@ -7,7 +7,7 @@ import click
 from luciole.cli.output import json_option, show
 from luciole.graph.foreign import ImportRules, onnx, tflite
 from luciole.importers.onnx import composite as _onnx_composite  # noqa: F401  # its rules register themselves
-from luciole.importers.tflite import composite as _tflite_composite  # noqa: F401  # likewise
+from luciole.importers.tflite import build as _tflite  # noqa: F401  # likewise
 from luciole.ops.catalog import load_operators
 from luciole.report.table import Column, Table
 from luciole.targets.base import recipes

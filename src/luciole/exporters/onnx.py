@@ -27,6 +27,7 @@ from luciole.ops.gather import Gather
 from luciole.ops.int8 import Annotate, Lookup
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.pad import Pad
+from luciole.ops.parametric_relu import ParametricRelu
 from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
 from luciole.ops.quantization import Requantize
 from luciole.ops.reduce import Mean, ReduceMaximum, ReduceMinimum
@@ -48,6 +49,7 @@ _PLAIN: dict[type[Operator], str] = {
     Sub: "Sub",
     Mul: "Mul",
     MatMul: "MatMul",
+    ParametricRelu: "PRelu",
     Relu: "Relu",
     Equal: "Equal",
     Less: "Less",

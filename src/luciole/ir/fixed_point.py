@@ -246,6 +246,64 @@ def leaky_relu_table(source: Quant, target: Quant, alpha: float, rounding: Round
     return table_of(function)
 
 
+def absolute_table(source: Quant, target: Quant) -> Int8Array:
+    """The table of an absolute value: requantize(|x - zx|) + zy, without a multiplier where both scales are equal."""
+    multiplier = rescaling_multiplier(source.scale, target.scale)
+
+    def function(q: Int32Array) -> npt.ArrayLike:
+        magnitude = np.abs(q - source.zero_point)
+        scaled = magnitude if source.scale == target.scale else requantize(magnitude, *multiplier)
+        return scaled.astype(np.int64) + target.zero_point
+
+    return table_of(function)
+
+
+def hard_swish_table(source: Quant, target: Quant) -> Int8Array:
+    """The table of x * min(max(x + 3, 0), 6) / 6 as TensorFlow Lite's reference kernel HardSwish computes it.
+
+    In 16 bits: x in units of its scale / 128 goes by one multiplier to the result's scale, and by another to units of
+    3 / 2**15, in which it saturates where the gate ends; half of that plus one is the gate. The product of both is cut
+    off to 16 bits and shifted to the result.
+    """
+    fine = np.float32(source.scale) * np.float32(1 / 128)
+    result = _short_multiplier(float(fine / np.float32(target.scale)))
+    gate = _short_multiplier(float(fine / np.float32(3 / 32768)))
+
+    def function(q: Int32Array) -> npt.ArrayLike:
+        x = (q.astype(np.int64) - source.zero_point) << 7
+        scaled = _high_half(x, result.multiplier)
+        wide = x if gate.shift <= 0 else _short(x << (gate.shift - 1))
+        wide = _high_half(wide, gate.multiplier)
+        if gate.shift > 0:
+            wide = _short(wide << 1)
+        elif gate.shift < 0:
+            wide = rounding_right_shift(wide, -gate.shift).astype(np.int64)
+        opened = (wide + (1 << 15)) >> 1
+        product = np.sign(scaled) * (opened * np.abs(scaled) >> 15)
+        if result.shift <= 0:
+            product = rounding_right_shift(product, -result.shift).astype(np.int64)
+        numbers: npt.NDArray[np.int64] = product + target.zero_point
+        return numbers
+
+    return table_of(function)
+
+
+def _short_multiplier(real: float) -> Multiplier:
+    """A multiplier of 16 bits: `quantize_multiplier` rounded to its upper half."""
+    multiplier, shift = quantize_multiplier(real)
+    return Multiplier(min((multiplier + (1 << 15)) >> 16, (1 << 15) - 1), shift)
+
+
+def _short(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Numbers saturated to 16 bits."""
+    return np.clip(numbers, -(1 << 15), (1 << 15) - 1)
+
+
+def _high_half(numbers: npt.NDArray[np.int64], multiplier: int) -> npt.NDArray[np.int64]:
+    """numbers * multiplier / 2**15 of 16-bit numbers, rounded to nearest, halves up."""
+    return (numbers * multiplier + (1 << 14)) >> 15
+
+
 # --- softmax ----------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ MODULES = (
     "resize",
     "known_positions",
     "masks",
+    "parametric_relu",
     "einsum",
     "lp_pool",
     "concat",

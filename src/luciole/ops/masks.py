@@ -14,6 +14,7 @@ from luciole.ops.cast import Cast
 from luciole.ops.comparison import Equal, Less, Select
 from luciole.ops.elementwise import Mul
 from luciole.ops.gather import check_positions, taken
+from luciole.ops.parametric_relu import ParametricRelu
 from luciole.ops.ranking import ArgMax
 from luciole.ops.reshape import reshaped
 from luciole.ops.tflite_options import axis_of
@@ -46,6 +47,8 @@ def _import_parametric_relu(node: ForeignNode, g: GraphBuilder) -> Value:
     x, slope = node.input(0), node.input(1)
     if node.integer("by_channel", 0) and slope.type.elements > 1:
         slope = reshaped(node, g, slope, (slope.type.elements, *(1,) * max(0, x.type.rank - 2)))
+    if x.type.dtype.is_float:
+        return g.add(ParametricRelu(x, slope, location=node.location), node.name)
     zero = g.constant(np.zeros((), x.type.dtype.numpy))
     is_negative = g.add(Less(x, zero, location=node.location), f"{node.name}/negative")
     scaled = g.add(Mul(x, slope, location=node.location), f"{node.name}/scaled")

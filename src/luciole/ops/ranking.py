@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +23,10 @@ from luciole.ops.tflite_options import axis_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AlongAxis(Operator):
-    """Base of operators that go along one axis of numbers without quantization."""
+    """Base of operators that go along one axis of numbers."""
+
+    #: Whether the result only tells of the order of elements, so that x may have a scale and zero point.
+    ranks: ClassVar[bool] = False
 
     x: Value
     axis: int
@@ -30,7 +34,8 @@ class AlongAxis(Operator):
     def check(self) -> None:
         """Raise `CompileError` for operands without such an axis, and for other types."""
         x = self.x.type
-        if x.quant is not None or x.dtype not in (*common.FLOATS, *common.PLAIN_INTEGERS):
+        is_quantized = x.quant is not None and (x.quant.is_per_channel or not self.ranks)
+        if is_quantized or x.dtype not in (*common.FLOATS, *common.PLAIN_INTEGERS):
             raise self.error("x must be floats, or integers without quantization", "unsupported-types")
         if not 0 <= self.axis < x.rank or x.shape[self.axis] < 1:
             raise self.error(f"axis {self.axis} must be one of 0..{x.rank - 1}, with elements")
@@ -53,6 +58,8 @@ class ArgExtremum(AlongAxis):
     """
 
     last: bool = False
+
+    ranks = True
 
     def infer(self) -> TensorType:
         self.check()
@@ -96,6 +103,7 @@ class ArgExtremum(AlongAxis):
             yield cls(s.array(rows), 1, last=last)
             yield cls(s.array(s.random.integers(-3, 3, (4, 6)).astype(np.int8)), 0, last=last)
         yield cls(s.numbers(DType.U32, 9), 0)
+        yield cls(s.i8(2, 9, zero=4), 1)
 
 
 @operator("arg_max")

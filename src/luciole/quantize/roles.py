@@ -18,7 +18,9 @@ from luciole.ops.elementwise import Add, Div, Mul, Sub
 from luciole.ops.gather import Gather
 from luciole.ops.matmul import FullyConnected, MatMul
 from luciole.ops.pad import Pad
+from luciole.ops.parametric_relu import ParametricRelu
 from luciole.ops.pool import AveragePool2d, MaxPool2d
+from luciole.ops.ranking import ArgMax, ArgMin
 from luciole.ops.reduce import Mean, ReduceMaximum, ReduceMinimum, ReduceSum
 from luciole.ops.resample import Resample
 from luciole.ops.reshape import Reshape
@@ -51,11 +53,11 @@ KEEPING: tuple[type[Operator], ...] = (
 #: Operators whose operands all share their scale and zero point with the result.
 JOINING: tuple[type[Operator], ...] = (Concat, Maximum, Minimum, Select)
 
-#: Operators whose operands share their scale and zero point, and whose result is a truth value.
-COMPARING: tuple[type[Operator], ...] = (Equal, Less, LessEqual)
+#: Operators whose operands share their scale and zero point, and whose result tells of their order.
+COMPARING: tuple[type[Operator], ...] = (ArgMax, ArgMin, Equal, Less, LessEqual)
 
 #: Operators whose result has a scale and zero point of its own.
-SCALING: tuple[type[Operator], ...] = (Add, LeakyRelu, MatMul, Mean, Mul, ReduceSum, Relu, Sub)
+SCALING: tuple[type[Operator], ...] = (Add, LeakyRelu, MatMul, Mean, Mul, ParametricRelu, ReduceSum, Relu, Sub)
 
 #: Operators whose result has always the same scale and zero point.
 FIXED: dict[type[Operator], Quant] = {Softmax: SOFTMAX_OUTPUT, Logistic: LOGISTIC_OUTPUT, Tanh: TANH_OUTPUT}

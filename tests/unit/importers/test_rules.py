@@ -18,8 +18,9 @@ from luciole.graph.foreign import tflite
 from luciole.graph.interpret import run_graph
 from luciole.importers.tflite.build import load_tflite
 from support.oracle import require_oracle, run_tflite_micro
+from support.tflite_functions import FUNCTION_CASES, WITHOUT_ORACLE
 from support.tflite_moving import MOVING_CASES
-from support.tflite_specs import GENERATOR, bias, convolution, float_constant, floats, image, integers, unary, weights
+from support.tflite_specs import GENERATOR, bias, convolution, float_constant, floats, image, integers, weights
 from support.tflite_writer import ModelSpec, OperatorSpec, SubgraphSpec, TensorSpec, single_operator, write_model
 
 CONVOLUTION_CASES: dict[str, ModelSpec] = {
@@ -289,6 +290,7 @@ CASES: dict[str, Mapping[str, ModelSpec]] = {
     "SPLIT": split(),
     "SPLIT_V": split_by_sizes(),
     **MOVING_CASES,
+    **FUNCTION_CASES,
 }
 
 
@@ -334,17 +336,14 @@ def test_imported_operators_compute_what_tflite_micro_computes(kind: str, case: 
 
 
 def test_every_rule_has_cases() -> None:
-    assert {*CASES, *WITHOUT_ORACLE} == set(tflite.kinds)
+    assert {*CASES, *(case.partition(" ")[0] for case in WITHOUT_ORACLE)} == set(tflite.kinds)
 
 
-#: TensorFlow Lite Micro has no kernel for these.
-WITHOUT_ORACLE = {"TILE"}
-
-
-def test_tile_repeats() -> None:
-    spec = unary("TILE", floats(2, 3), floats(4, 9, name="y"), integers(2, 3))
-    x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert np.array_equal(interpret(load_tflite(write_model(spec), "one.tflite"), [x])[0], np.tile(x, (2, 3)))
+@pytest.mark.parametrize("case", WITHOUT_ORACLE)
+def test_operators_that_tflite_micro_lacks_compute_what_numpy_does(case: str) -> None:
+    spec, meaning = WITHOUT_ORACLE[case]
+    (x,) = feed(spec)
+    assert np.array_equal(interpret(load_tflite(write_model(spec), "one.tflite"), [x])[0], meaning(x))
 
 
 def test_names_and_quantization_are_those_of_the_file() -> None:

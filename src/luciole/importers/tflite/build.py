@@ -15,7 +15,7 @@ from luciole.errors import EXIT_UNSUPPORTED, CompileError, Diagnostics, printabl
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Graph, Value
 from luciole.graph.foreign import ForeignNode, tflite
-from luciole.importers.tflite import composite  # noqa: F401  # its rules register themselves
+from luciole.importers.tflite import composite, functions, moving  # noqa: F401  # their rules register themselves
 from luciole.importers.tflite.check import check_operators, check_tensors, operator_location, raise_problems
 from luciole.importers.tflite.model import TfliteModel, TfliteOperator, TfliteTensor
 from luciole.importers.tflite.reader import parse_model

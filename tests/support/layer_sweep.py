@@ -26,7 +26,7 @@ from luciole.lower.plan import plan_memory
 from luciole.lower.schedule import schedule_kernels
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.elementwise import Add, Mul
+from luciole.ops.elementwise import Add, Mul, Sub
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.pool import AveragePool2d, MaxPool2d
 from support.operator_samples import assert_nearly_equal, joined
@@ -151,9 +151,13 @@ def _pool(n: Numbers, kind: type[AveragePool2d | MaxPool2d]) -> Operator:
     return kind(x, kernel, strides=(n.between(1, 3), n.between(1, 3)), pads=n.pads(kernel), activation=n.activation)
 
 
-def _elementwise(n: Numbers, kind: type[Add | Mul]) -> Operator:
+def _elementwise(n: Numbers, kind: type[Add | Sub | Mul], *, is_repeated: bool = False) -> Operator:
+    """Both operands of one shape, or the second one repeated over all pixels."""
     shape = (n.batch, *n.size(), n.depth())
-    a, b = (n.samples.i8(*shape, scale=float(n.random.uniform(0.01, 0.2)), zero=n.between(-128, 127)) for _ in "ab")
+    shapes = (shape, shape[3:] if is_repeated else shape)
+    a, b = (
+        n.samples.i8(*shape, scale=float(n.random.uniform(0.01, 0.2)), zero=n.between(-128, 127)) for shape in shapes
+    )
     return kind(a, b, activation=n.activation, rounding=n.rounding, quant=n.samples.quant(0.1, n.between(-128, 127)))
 
 
@@ -188,6 +192,9 @@ _INTEGERS: dict[str, Callable[[Numbers], Operator]] = {
     "max pool": lambda n: _pool(n, MaxPool2d),
     "add": lambda n: _elementwise(n, Add),
     "mul": lambda n: _elementwise(n, Mul),
+    "sub": lambda n: _elementwise(n, Sub),
+    "mul by channel": lambda n: _elementwise(n, Mul, is_repeated=True),
+    "add to channel": lambda n: _elementwise(n, Add, is_repeated=True),
 }
 _FLOATS: dict[str, Callable[[Numbers], Operator]] = {
     "f32 conv": _float_convolution,

@@ -241,12 +241,13 @@ class Mul(BinaryOperator):
         left, right = self.centered_arrays(a, b)
         if self.rounding == "onnx":
             return _limited_array(self, self._float_product().compute(left * right))
-        return self._requantizer().compute(left * right).astype(np.int8)
+        return self.requantizer().compute(left * right).astype(np.int8)
 
     def _float_product(self) -> FloatProduct:
         return float_multiplication(*self.quants(), is_unsigned=self.is_unsigned)
 
-    def _requantizer(self) -> Requantizer:
+    def requantizer(self) -> Requantizer:
+        """From the product of the centered operands to the result, for roundings other than `onnx`."""
         first, second, output = self.quants()
         multiplier = arithmetic.multiplication_multiplier(first.scale, second.scale, output.scale)
         low, high = common.output_clamp(self, self.activation)
@@ -257,7 +258,7 @@ class Mul(BinaryOperator):
         product = common.centered(self, self.a, a) * common.centered(self, self.b, b)
         if self.rounding == "onnx":
             return _limited(self, self._float_product().element(product))
-        return self._requantizer().emit_constant(product).cast(DType.I8)
+        return self.requantizer().emit_constant(product).cast(DType.I8)
 
     @classmethod
     def samples(cls, s: Samples) -> Iterator[Operator]:

@@ -44,6 +44,7 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.fc",
     "luciole.targets.scalar.conv",
     "luciole.targets.armv7em.add",
+    "luciole.targets.armv7em.mul",
     "luciole.targets.armv7em.pool",
     "luciole.targets.scalar.depthwise",
 )

@@ -30,12 +30,9 @@ from luciole.kernel.core import Expr, clamp
 from luciole.ops import common
 from luciole.ops.elementwise import Add, BinaryOperator, Sub
 from luciole.targets.armv7em.intrinsics import saturate_byte, smlawb, smlawt
+from luciole.targets.armv7em.pairs import GROUP, Pairs, pair_loop, pairs_of
 from luciole.targets.base import Cost, KernelRecipe, kernel
 
-#: Elements of a word.
-GROUP = 4
-#: Words of each operand in one turn of the loop, at most.
-UNROLL = 2
 #: The upper bytes of both halves.
 UPPER_BYTES = 0xFF00FF00 - (1 << 32)
 #: Bits behind the point that are tried, and steps by which factors are moved when the nearest ones do not fit.
@@ -61,8 +58,8 @@ class _Sum(KernelRecipe):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, BinaryOperator)
-        if op.a.type.shape != op.b.type.shape:
-            return "an operand is broadcast"
+        if pairs_of(op) is None:
+            return "an operand is repeated along other than leading axes"
         return "" if _coefficients_of(op) is not None else "no coefficients give the same for all pairs of operands"
 
     def constants(self, op: Operator) -> dict[str, Array]:
@@ -78,24 +75,28 @@ class _Sum(KernelRecipe):
         assert found is not None
         return found
 
+    def _pairs(self, op: Operator) -> Pairs:
+        """How the operands of an operator that the recipe applies to meet."""
+        assert isinstance(op, BinaryOperator)
+        pairs = pairs_of(op)
+        assert pairs is not None
+        return pairs
+
     def alignments(self, op: Operator) -> dict[str, int]:
-        return {name: GROUP for name, value in op.named_operands() if not value.is_constant}
+        return self._pairs(op).alignments(op)
 
     def overlap_bytes(self, op: Operator) -> dict[str, int]:
-        """Word by word, each read before it is written."""
-        return {name: 0 for name, value in op.named_operands() if not value.is_constant}
+        return self._pairs(op).overlap_bytes(op)
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loop below."""
-        words = op.result_types()[0].elements // GROUP
-        centered = 0 if self._found(op).center is None else 8
-        each = 4 * 4 + 2 + 4 + centered + 5 / _unroll(words) + (12 if _range_of(op) != (-128, 127) else 0)
-        instructions = int(words * each) + 12 * (op.result_types()[0].elements % GROUP) + 20
-        return Cost(instructions, int(1.3 * instructions), 60 + 90 * _unroll(words), 20, 0)
+        pairs = self._pairs(op)
+        each = 4 * 4 + 2 + 4 + (0 if self._found(op).center is None else 8)
+        instructions = pairs.instructions(each + (12 if _range_of(op) != (-128, 127) else 0), 12)
+        return Cost(instructions, int(1.3 * instructions), 60 + 90 * pairs.unroll, 20, 0)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
-        coefficients = self._found(op)
-        words, rest = divmod(op.result_types()[0].elements, GROUP)
+        coefficients, pairs = self._found(op), self._pairs(op)
         a, b, out = (k.define(n, view.address()) for n, view in (("a", v.a), ("b", v.b), ("out", v.y)))
         names = ("first", "second", "constant", "center", "mask")
         factors = k.define("factors", v.factors.address())
@@ -114,21 +115,17 @@ class _Sum(KernelRecipe):
         def some(count: int) -> None:
             for word in range(0, GROUP * count, GROUP):
                 k.fence()
-                left, right = (k.define("word", k.read(p, word, DType.I32)) for p in (a, b))
+                left, right = (k.define("word", k.read(p, word, DType.I32, pairs.alignment)) for p in (a, b))
                 for odd in (0, 1):
                     halves = [k.define("halves", (w if odd else w << 8) & mask) for w in (left, right)]
                     for i, multiply_add in ((odd, smlawb), (odd + 2, smlawt)):
                         total = multiply_add(first, halves[0], begin)
                         store(word + i, multiply_add(second, halves[1], total))
 
-        if words:
-            unroll, end = _unroll(words), k.define("a_end", v.a.address(GROUP * words))
-            with k.repeat_while(lambda: a.ne(end)):
-                some(unroll)
-                for pointer in (a, b, out):
-                    pointer.set(pointer + GROUP * unroll)
-        for i in range(rest):
-            store(i, _single(k, a, b, i, (first, second, begin)))
+        def single(offset: int) -> None:
+            store(offset, _single(k, a, b, offset, (first, second, begin)))
+
+        pair_loop(k, pairs, {"a": a, "b": b}, out, some, single)
 
 
 def _single(k: LoopBuilder, a: Expr, b: Expr, offset: int, factors: tuple[Expr, Expr, Expr]) -> Expr:
@@ -145,16 +142,12 @@ def _saturated(op: Operator, value: Expr) -> Expr:
 
 @kernel("add", DType.I8, needs={"dsp"})
 class AddExhaustive(_Sum):
-    """Addition of two operands of equal shape."""
+    """Addition of operands of equal shape, or where one is repeated over leading axes."""
 
 
 @kernel("sub", DType.I8, needs={"dsp"})
 class SubExhaustive(_Sum):
-    """Subtraction of two operands of equal shape."""
-
-
-def _unroll(words: int) -> int:
-    return UNROLL if words % UNROLL == 0 and words > UNROLL else 1
+    """Subtraction of operands of equal shape, or where one is repeated over leading axes."""
 
 
 def _range_of(op: Operator) -> tuple[int, int]:

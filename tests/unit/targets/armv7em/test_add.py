@@ -24,10 +24,11 @@ def case(
     scales: tuple[float, float, float] = (0.0313, 0.0527, 0.0641),
     zeros: tuple[int, int, int] = (-128, 5, -128),
     activation: str = "none",
+    repeated: tuple[int, ...] | None = None,
 ) -> RecipeCase:
-    """A sum of random data."""
+    """A sum of random data; the second operand has the shape `repeated`, if it is given."""
     s = Samples(sum(shape))
-    a, b = (s.i8(*shape, scale=scales[i], zero=zeros[i]) for i in (0, 1))
+    a, b = (s.i8(*size, scale=scales[i], zero=zeros[i]) for i, size in enumerate((shape, repeated or shape)))
     op = kind(a, b, activation=activation, quant=s.quant(scales[2], zeros[2]))
     return RecipeCase(op, s, RECIPES[kind])
 
@@ -62,6 +63,9 @@ def small_cases() -> list[RecipeCase]:
         case(Sub, (2, 3, 4), zeros=(1, 127, 0)),
         case(Sub, (5, 5), activation="relu", zeros=(1, -128, 10)),
         case(Add, (4, 16), scales=(0.05, 0.05, 0.05), zeros=(0, 0, 0)),
+        case(Add, (2, 3, 8), repeated=(1, 8)),
+        case(Sub, (2, 3, 7), repeated=(7,), activation="relu"),
+        case(Add, (5, 3), repeated=(3,)),
     ]
 
 
@@ -112,7 +116,6 @@ def test_instructions_are_few_and_costs_honest() -> None:
 
 def test_what_the_recipe_refuses() -> None:
     s = Samples(1)
-    broadcast = Add(s.i8(2, 3, 4), s.i8(4), quant=s.quant(0.1))
-    assert "broadcast" in RECIPES[Add].applies(broadcast)
+    assert "leading axes" in RECIPES[Add].applies(Add(s.i8(2, 3, 4), s.i8(3, 1), quant=s.quant(0.1)))
     tiny = Add(s.i8(4, scale=1000.0), s.i8(4, scale=0.001), quant=s.quant(1e-4))
     assert "no coefficients" in RECIPES[Add].applies(tiny)

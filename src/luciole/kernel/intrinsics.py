@@ -139,12 +139,32 @@ def average_of_bytes(total: Expr, count: int) -> Expr:
         return total
     half = count // 2
     rounded = total + half + (total >> 31) if count % 2 == 0 else total + half
-    largest, reciprocal = 255 * count + half, -(-(1 << _RECIPROCAL_BITS) // count)
-    if largest * (reciprocal * count - (1 << _RECIPROCAL_BITS)) >= 1 << _RECIPROCAL_BITS:
+    if not has_reciprocal(count):
         return average_rounded(total, count)
     if count.bit_count() == 1:
         return rounded >> (count.bit_length() - 1)
-    return (((rounded + 128 * count).cast(U32) * reciprocal) >> _RECIPROCAL_BITS).cast(I32) - 128
+    return (((rounded + 128 * count).cast(U32) * reciprocal(count)) >> _RECIPROCAL_BITS).cast(I32) - 128
+
+
+def reciprocal(count: int) -> int:
+    """2**24 / count, rounded up: M in `average_of_bytes`."""
+    return -(-(1 << _RECIPROCAL_BITS) // count)
+
+
+def has_reciprocal(count: int) -> bool:
+    """Whether the proof of `average_of_bytes` holds, and its product fits 32 bits."""
+    largest, excess = 255 * count + count // 2, reciprocal(count) * count - (1 << _RECIPROCAL_BITS)
+    return largest * excess < 1 << _RECIPROCAL_BITS and largest * reciprocal(count) < 1 << 32
+
+
+def average_by_reciprocal(total: Expr, count: Expr, factor: Expr) -> Expr:
+    """As `average_of_bytes`, for a count known at run time only, with `reciprocal(count)`; `has_reciprocal(count)`.
+
+    One is taken from negative sums where the count is even.
+    """
+    correction = (total >> 31) & ((count & 1) - 1)
+    positive = total + ((count >> 1) + (count << 7)) + correction
+    return ((positive.cast(U32) * factor.cast(U32)) >> _RECIPROCAL_BITS).cast(I32) - 128
 
 
 @define_intrinsic("saturate_i8", I32, value=I32)

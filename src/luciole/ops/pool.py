@@ -17,7 +17,13 @@ from luciole.ir.arithmetic import Rounding
 from luciole.ir.types import Array, DType, Shape, TensorType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, clamp, maximum
-from luciole.kernel.intrinsics import average_of_bytes, average_rounded
+from luciole.kernel.intrinsics import (
+    average_by_reciprocal,
+    average_of_bytes,
+    average_rounded,
+    has_reciprocal,
+    reciprocal,
+)
 from luciole.ops import common
 from luciole.ops.common import Window
 from luciole.ops.onnx_rounding import UNSIGNED_SHIFT, FloatAverage, float_average
@@ -119,8 +125,9 @@ class Pool(Operator):
             count = _count(bounds)
             if isinstance(count, Expr):
                 count = k.define("count", count)
+            factor = factor_of(k, v, count)
             with k.loop("c", channels) as c:
-                yield Pixel(n, oh, ow, c, row, column, bounds[0], bounds[1], count, window.dilations)
+                yield Pixel(n, oh, ow, c, row, column, bounds[0], bounds[1], count, window.dilations, factor)
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,8 @@ class Pixel:
     columns: tuple[Operand, Operand]
     count: Operand
     dilations: tuple[int, int]
+    #: The reciprocal of the number of taps, if the pool has any.
+    factor: Expr | None
 
     @property
     def first(self) -> tuple[Operand, Operand]:
@@ -160,6 +169,13 @@ class Pixel:
             case _:
                 with k.loop("kh", *self.rows) as row, k.loop("kw", *self.columns) as column:
                     at(row, column)
+
+
+def factor_of(k: LoopBuilder, v: Views, count: Operand) -> Expr | None:
+    """The reciprocal of a number of taps that is not known at compile time, from the table of an average pool."""
+    if "reciprocals" not in v or not isinstance(count, Expr):
+        return None
+    return k.define("factor", v.reciprocals[count.cast(DType.INDEX)])
 
 
 def _count(bounds: list[tuple[Operand, Operand]]) -> Operand:
@@ -205,7 +221,12 @@ class AveragePool2d(Pool):
             raise self.error(str(problem), "unsupported-quantization") from None
 
     def parameters(self) -> dict[str, Array]:
-        """The multiplier of each number of taps, where it depends on the window."""
+        """The multiplier or reciprocal of each number of taps, where it depends on the window."""
+        if common.is_int8(self.x) and self.window.has_padding and not self._is_float_average:
+            counts = range(1, self.size[0] * self.size[1] + 1)
+            if not all(map(has_reciprocal, counts)):
+                return {}
+            return {"reciprocals": np.array([0, *map(reciprocal, counts)], np.int32)}
         if not self._is_float_average or not self.window.has_padding or self.float_average().margin is None:
             return {}
         counts = range(1, self.size[0] * self.size[1] + 1)
@@ -243,10 +264,8 @@ class AveragePool2d(Pool):
                 total.set(total + common.widened(v.x[tap]))
 
             pixel.each_tap(k, add)
-            if is_int8 and isinstance(pixel.count, int):
-                average = average_of_bytes(total, pixel.count)
-            elif is_int8:
-                average = average_rounded(total, pixel.count)
+            if is_int8:
+                average = average_of(total, pixel.count, pixel.factor)
             elif isinstance(pixel.count, Expr):
                 average = total / pixel.count.cast(DType.F32)
             else:
@@ -266,6 +285,13 @@ class AveragePool2d(Pool):
         yield cls(s.i8(2, 5, 6, 2, zero=3), (3, 3), pads=(1, 1, 1, 1), rounding="onnx", activation="relu", quant=other)
         yield cls(s.i8(1, 3, 7, 2, scale=2.0), (3, 4), rounding="onnx", quant=s.quant(1e-2))
         yield cls(s.i8(1, 4, 4, 2, scale=1e-30), (2, 2), rounding="onnx", is_unsigned=True, quant=s.quant(1e-30, 5))
+
+
+def average_of(total: Expr, count: Operand, factor: Expr | None) -> Expr:
+    """The average of `count` int8 numbers whose sum is `total`; `factor` is from `factor_of`."""
+    if not isinstance(count, Expr):
+        return average_of_bytes(total, int(count))
+    return average_rounded(total, count) if factor is None else average_by_reciprocal(total, count, factor)
 
 
 @operator("max_pool2d")

@@ -19,10 +19,9 @@ from luciole.ir.target import Target
 from luciole.ir.types import Array, DType, Shape
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, minimum
-from luciole.kernel.intrinsics import average_of_bytes, average_rounded
 from luciole.ops import common
 from luciole.ops.pixel_sums import AddPixelSums
-from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool
+from luciole.ops.pool import AveragePool2d, MaxPool2d, Pool, average_of, factor_of
 from luciole.ops.reduce import Mean
 from luciole.targets.armv7em.intrinsics import high_half, low_half, max_bytes, sxtab16, sxtab16_odd
 from luciole.targets.base import Cost, KernelRecipe, kernel
@@ -92,11 +91,14 @@ class AveragePoolHalves(_Pool):
             return "rounding onnx may need sums of floats"
         return _window_problem(op) or _problem(op.x.type.shape[3], op.size[0] * op.size[1])
 
+    def constants(self, op: Operator) -> dict[str, Array]:
+        return op.parameters()
+
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
         assert isinstance(op, AveragePool2d)
         has_padding, taps = op.window.has_padding, op.size[0] * op.size[1]
-        finish = GROUP * (15 if has_padding else 4.5 if taps.bit_count() == 1 else 7)
+        finish = GROUP * (10 if has_padding else 4.5 if taps.bit_count() == 1 else 7)
         return _pool_cost(op, finish, 8, 40 if has_padding else 12)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
@@ -106,10 +108,10 @@ class AveragePoolHalves(_Pool):
             return _zeros(k, words)
 
         def finish(lanes: Sequence[_Sums], out: Expr, taps: Operand) -> None:
+            factor = factor_of(k, v, taps)
             for i, total in enumerate(s for lane in lanes for s in lane.sums()):
                 whole = k.define("total", total)
-                average = average_of_bytes(whole, taps) if isinstance(taps, int) else average_rounded(whole, taps)
-                k.write(out, i, op.clamped_element(average))
+                k.write(out, i, op.clamped_element(average_of(whole, taps, factor)))
 
         _pool_loops(k, op, v, start, finish)
 

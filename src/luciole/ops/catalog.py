@@ -37,6 +37,7 @@ MODULES = (
     "tile",
     "resample",
     "bilinear",
+    "grid_sample",
     "resize",
     "known_positions",
     "masks",

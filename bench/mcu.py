@@ -34,7 +34,10 @@ PEERS = ROOT / "bench" / "data" / "tflm_cmsis_nn.json"
 PUBLISHED = ROOT / "bench" / "data" / "published_cycles.json"
 
 NAMES = ("ic_resnet8_int8", "kws_dscnn_int8", "vww_mbv1_int8", "ad_ae_int8", "sww_int8")
-CORES = ("cortex-m0plus", "cortex-m23", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
+CORES = (
+    "cortex-m0plus", "cortex-m23", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55",
+    "rv32imc", "rv32imc-zve32x", "rv64gcv",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

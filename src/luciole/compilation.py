@@ -94,7 +94,8 @@ class Compilation:
     ) -> None:
         self.source = source
         self.options = options = _with_board(options)
-        self.target = find_target(options.target)
+        found = find_target(options.target)
+        self.target = found.for_c if options.emit == "c" else found
         self.identity = identity or identify(source, options.name)
         # Glow's interface keeps inputs in a memory of their own, which nothing else may use.
         keep_input = options.keep_input or options.bundle_api == "glow"

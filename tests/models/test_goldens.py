@@ -157,7 +157,7 @@ def test_activations_are_at_the_bound(shared_model: Callable[[str], Path], name:
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize("core", ["cortex-m55", "rv32imc", "rv64gcv"])
+@pytest.mark.parametrize("core", ["cortex-m55", "rv32imc", "rv32imc-zve32x", "rv64gcv"])
 def test_qemu_cores_equal_the_recorded_bits(shared_model: Callable[[str], Path], name: str, core: str) -> None:
     path = shared_model(name)
     inputs, expected = golden(path)

@@ -32,11 +32,20 @@ from luciole.ops.pool import AveragePool2d, MaxPool2d
 from support.operator_samples import assert_nearly_equal, joined
 
 #: Cores that stand for the instruction sets with kernels of their own.
-SWEPT_CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55", "rv32imc", "rv32imafc")
+SWEPT_CORES = (
+    "cortex-m0plus",
+    "cortex-m3",
+    "cortex-m4",
+    "cortex-m55",
+    "rv32imc",
+    "rv32imafc",
+    "rv32imc-zve32x",
+    "rv64gcv",
+)
 #: Height, width and channels of a layer are at most these.
 LARGEST_SIZE, LARGEST_DEPTH = 13, 20
 #: Layers of one program.
-BATCH = 25
+BATCH = 20
 
 
 @dataclass(frozen=True, eq=False)

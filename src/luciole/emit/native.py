@@ -125,7 +125,7 @@ def _parse(module: LlvmModule, target: Target, machine: Any) -> Any:
     if module.optimize:
         is_wide = target.pointer_bytes == 8
         options = llvm.create_pipeline_tuning_options(speed_level=3 if is_wide else 2)
-        options.loop_vectorization = is_wide or target.has("mve")
+        options.loop_vectorization = is_wide or target.has("mve") or target.has("rvv")
         options.slp_vectorization = is_wide
         options.loop_unrolling = is_wide or module.unroll
         builder = llvm.create_pass_builder(machine, options)

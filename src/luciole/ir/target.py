@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -46,6 +46,11 @@ class Target:
     def has_vectors(self) -> bool:
         """Whether the core has a vector unit, which plain loops then use."""
         return self.is_native or bool(VECTOR_FEATURES & self.features)
+
+    @property
+    def for_c(self) -> Target:
+        """The target of generated C: compilers make vectors of plain loops for RISC-V themselves, and of ours none."""
+        return replace(self, features=self.features - {"rvv"})
 
     def has(self, *features: str) -> bool:
         """Whether the core has all the given features."""

@@ -37,6 +37,7 @@ RECIPE_MODULES = (
     "luciole.targets.mve.pool",
     "luciole.targets.rvv.conv",
     "luciole.targets.rvv.depthwise",
+    "luciole.targets.rvv.elementwise",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.winograd",

@@ -20,6 +20,7 @@ TARGETS = {
     "cortex-m85": ("thumbv8.1m.main-none-eabi", "cortex-m85", ""),
     "rv32imc": ("riscv32-unknown-elf", "generic-rv32", "+m,+c"),
     "rv32imafc": ("riscv32-unknown-elf", "generic-rv32", "+m,+a,+f,+c"),
+    "rv32imc-zve32x": ("riscv32-unknown-elf", "generic-rv32", "+m,+c,+zve32x,+zvl128b"),
     "rv64gc": ("riscv64-unknown-elf", "generic-rv64", "+m,+a,+f,+d,+c"),
     "rv64gcv": ("riscv64-unknown-elf", "generic-rv64", "+m,+a,+f,+d,+c,+v"),
     "cortex-a53": ("aarch64-none-elf", "cortex-a53", ""),

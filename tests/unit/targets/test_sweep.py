@@ -14,8 +14,9 @@ from support.layer_sweep import SWEPT_CORES, Layer, random_layers, sweep
 
 
 def _sweep(core: str, seed: int, count: int) -> None:
-    if not find_core(core).unicorn_model and shutil.which("qemu-system-arm") is None:
-        pytest.skip("qemu-system-arm is not installed")
+    machine = find_core(core).qemu
+    if not find_core(core).unicorn_model and machine is not None and shutil.which(machine.program) is None:
+        pytest.skip(f"{machine.program} is not installed")
     recipes = {layer.recipe for layer in sweep(core, random_layers(core, seed, count))}
     assert recipes - {"generic"}, f"no hand-scheduled kernel for {find_target(core).name}"
 

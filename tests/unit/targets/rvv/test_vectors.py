@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,28 +11,33 @@ from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
+from luciole.ops.elementwise import Add, Mul, Sub
 from luciole.ops.matmul import FullyConnected
 from luciole.targets.base import KernelRecipe, candidate_recipes
 from luciole.targets.rvv.conv import ConvVectors, FullyConnectedVectors
 from luciole.targets.rvv.depthwise import DepthwiseVectors
+from luciole.targets.rvv.elementwise import ElementwiseVectors
 from luciole.targets.rvv.rows import WORKSPACE_LIMIT
 from support.emulated_layers import measure_layers
-from support.recipe_cases import RecipeCase, check_as_c, check_interpreted
+from support.recipe_cases import RecipeCase, check_interpreted
 from support.vector_layers import Draw
 
-CORES = ("rv64gcv",)
+CORES = ("rv64gcv", "rv32imc-zve32x")
 
 RECIPES: dict[type[Operator], KernelRecipe] = {
     Conv2d: ConvVectors(),
     DepthwiseConv2d: DepthwiseVectors(),
     FullyConnected: FullyConnectedVectors(),
+    Add: ElementwiseVectors(),
+    Sub: ElementwiseVectors(),
+    Mul: ElementwiseVectors(),
 }
 
 
 def random_layers(seed: int, largest: int, count: int) -> list[RecipeCase]:
     """So many of every kind, some with single rounding and some with shifts of any direction."""
     draw = Draw(seed, largest, RECIPES)
-    kinds = (draw.conv, draw.pointwise, draw.depthwise, draw.single_channel, draw.fully_connected)
+    kinds = (draw.conv, draw.pointwise, draw.depthwise, draw.single_channel, draw.fully_connected, draw.elementwise)
     found = [kind() for kind in kinds for _ in range(count)]
     for i, case in enumerate(found):
         op = case.op
@@ -75,10 +79,6 @@ def fully_connected(length: int, outputs: int) -> RecipeCase:
 
 def test_random_layers_in_the_interpreter() -> None:
     check_interpreted(random_layers(1, 5, 4), "rv64gcv")
-
-
-def test_random_layers_as_c(tmp_path: Path) -> None:
-    check_as_c(random_layers(2, 4, 2), tmp_path, "rv64gcv")
 
 
 @pytest.mark.qemu
@@ -131,3 +131,9 @@ def test_only_cores_with_the_vector_extension_take_them() -> None:
     for core in CORES:
         assert [r.name for r in candidate_recipes(op, find_target(core))] == ["vectors"]
     assert not candidate_recipes(op, find_target("rv64gc"))
+
+
+def test_c_is_left_to_the_vectors_of_its_compiler() -> None:
+    op = conv(8, 8, (5, 5), (1, 1), (0, 0, 0, 0)).op
+    names = [[r.name for r in candidate_recipes(op, find_target(core).for_c)] for core in CORES]
+    assert names == [[], ["tiled_riscv32"]]

@@ -8,6 +8,7 @@ generation.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from luciole.emit import llvm_vectors
 from luciole.emit.llvm_helpers import DIVISION, SQUARE_ROOT, UNSIGNED_DIVISION
@@ -45,6 +46,7 @@ from luciole.kernel.core import (
     Write,
     binary,
 )
+from luciole.kernel.inactive_lanes import inactive_lanes_matter
 from luciole.kernel.vectors import ActiveLanes, Dot, Gather, Lanes, Reduce
 from luciole.kernel.walk import walk
 
@@ -102,6 +104,11 @@ class LlvmPrinter:
         self.alignments = {p.name: p.alignment for p in kernel.parameters}
         self.block = "entry"
         self.count = 0
+
+    @cached_property
+    def needs_zeros(self) -> bool:
+        """Whether it matters that lanes which masks leave out of reads are zeros."""
+        return inactive_lanes_matter(self.kernel)
 
     # Lines
 

@@ -92,16 +92,17 @@ class _Scalable:
 
 
 def print_read(printer: LlvmPrinter, expr: Read, pointer: str, count: str) -> str:
-    """The first `count` lanes of a vector from memory, zeros behind them."""
-    type, active = _memory(expr), _active(printer, count, expr.lanes)
-    truth = f"<{expr.lanes} x i1>"
+    """The first `count` lanes of a vector from memory, zeros behind them where that matters."""
+    type, active, truth = _memory(expr), _active(printer, count, expr.lanes), f"<{expr.lanes} x i1>"
     suffix = f"v{expr.lanes}{_memory_scalar(expr)}"
     loads, merges = f"llvm.vp.load.{suffix}.p0", f"llvm.vp.merge.{suffix}"
     printer.declarations.add(f"declare {type} @{loads}(ptr, {truth}, i32)")
-    printer.declarations.add(f"declare {type} @{merges}({truth}, {type}, {type}, i32)")
     value = printer.operation(
         f"call {type} @{loads}(ptr align {expr.alignment} {pointer}, {truth} splat (i1 true), i32 {active})"
     )
+    if not printer.needs_zeros:
+        return printer.operation(f"freeze {type} {value}")
+    printer.declarations.add(f"declare {type} @{merges}({truth}, {type}, {type}, i32)")
     return printer.operation(
         f"call {type} @{merges}({truth} splat (i1 true), {type} {value}, {type} zeroinitializer, i32 {active})"
     )

@@ -38,6 +38,7 @@ RECIPE_MODULES = (
     "luciole.targets.rvv.conv",
     "luciole.targets.rvv.depthwise",
     "luciole.targets.rvv.elementwise",
+    "luciole.targets.rvv.pool",
     "luciole.targets.armv7em.pointwise",
     "luciole.targets.armv7em.conv",
     "luciole.targets.armv7em.winograd",

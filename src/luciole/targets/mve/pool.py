@@ -41,17 +41,11 @@ class AveragePoolVectors(KernelRecipe):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, AveragePool2d)
-        if op.rounding == "onnx":
-            return "rounding onnx may need sums of floats"
-        taps = op.size[0] * op.size[1]
-        return f"the window has more than {MAXIMUM_COUNT} taps" if taps > MAXIMUM_COUNT else ""
+        return average_problem(op)
 
     def constants(self, op: Operator) -> dict[str, Array]:
         assert isinstance(op, AveragePool2d)
-        if not op.window.has_padding:
-            return {}
-        counts = range(1, op.size[0] * op.size[1] + 1)
-        return {"reciprocals": np.array([0, *(_reciprocal(count) for count in counts)], np.uint32)}
+        return average_constants(op)
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""
@@ -62,22 +56,7 @@ class AveragePoolVectors(KernelRecipe):
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, AveragePool2d)
 
-        def divided(total: Expr, count: Operand) -> Expr:
-            half: Expr
-            factor: Expr
-            if isinstance(count, Expr):
-                half, factor = Splat(cast(count, I32) >> 1, WORD_LANES), Splat(v.reciprocals[count], WORD_LANES)
-            else:
-                half = as_expr(int(count) // 2, I32, WORD_LANES)
-                factor = as_expr(_reciprocal(int(count)), U32, WORD_LANES)
-            magnitude = maximum(total, -total) + half
-            quotient = ((magnitude.cast(U32) * factor) >> RECIPROCAL_BITS).cast(I32)
-            return op.clamped_element(select(total < 0, -quotient, quotient))
-
-        def add(total: Expr, x: Expr) -> Expr:
-            return total + x.cast(I32)
-
-        _pool(k, op, v, _Way(WORD_LANES, Splat(Constant(0, I32), WORD_LANES), add, divided))
+        emit_average_pool(k, op, v, BLOCK, WORD_LANES)
 
 
 @kernel("max_pool2d", I8, needs={"mve"})
@@ -96,12 +75,61 @@ class MaxPoolVectors(KernelRecipe):
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, MaxPool2d)
-        low, high = op.limits
+        emit_max_pool(k, op, v, BLOCK)
 
-        def clamped(greatest: Expr, count: Operand) -> Expr:
-            return greatest if high == I8.limits[1] else binary("min", greatest, high)
 
-        _pool(k, op, v, _Way(BLOCK, Splat(Constant(low, I8), BLOCK), maximum, clamped))
+def average_problem(op: AveragePool2d) -> str:
+    """Why `emit_average_pool` cannot compute an operator, or an empty string."""
+    if op.rounding == "onnx":
+        return "rounding onnx may need sums of floats"
+    taps = op.size[0] * op.size[1]
+    return f"the window has more than {MAXIMUM_COUNT} taps" if taps > MAXIMUM_COUNT else ""
+
+
+def average_constants(op: AveragePool2d) -> dict[str, Array]:
+    """The constants that `emit_average_pool` reads: reciprocals of all counts, where there are several."""
+    if not op.window.has_padding:
+        return {}
+    counts = range(1, op.size[0] * op.size[1] + 1)
+    return {"reciprocals": np.array([0, *(_reciprocal(count) for count in counts)], np.uint32)}
+
+
+def emit_average_pool(k: LoopBuilder, op: AveragePool2d, v: Views, block: int, lanes: int) -> None:
+    """Averages, `block` channels at a time in vectors of `lanes` sums."""
+
+    def divided(total: Expr, count: Operand) -> Expr:
+        half: Expr
+        factor: Expr
+        if isinstance(count, Expr):
+            half, factor = Splat(cast(count, I32) >> 1, lanes), Splat(v.reciprocals[count], lanes)
+        else:
+            half = as_expr(int(count) // 2, I32, lanes)
+            factor = as_expr(_reciprocal(int(count)), U32, lanes)
+        magnitude = maximum(total, -total) + half
+        quotient = ((magnitude.cast(U32) * factor) >> RECIPROCAL_BITS).cast(I32)
+        return op.clamped_element(select(total < 0, -quotient, quotient))
+
+    def add(total: Expr, x: Expr) -> Expr:
+        return total + x.cast(I32)
+
+    _pool(k, op, v, _Way(block, lanes, Splat(Constant(0, I32), lanes), add, divided))
+
+
+def emit_max_pool(k: LoopBuilder, op: MaxPool2d, v: Views, lanes: int) -> None:
+    """Maxima in vectors of `lanes` channels."""
+    low, high = op.limits
+
+    def clamped(greatest: Expr, count: Operand) -> Expr:
+        return greatest if high == I8.limits[1] else binary("min", greatest, high)
+
+    _pool(k, op, v, _Way(lanes, lanes, Splat(Constant(low, I8), lanes), maximum, clamped))
+
+
+def pool_instructions(op: Pool, block: int, tap: int, finish: int) -> int:
+    """Executed instructions: `tap` for a tap of a block of channels, `finish` for its results."""
+    channels, pixels = op.x.type.shape[3], op.result_types()[0].elements // op.x.type.shape[3]
+    rows, columns = (1, op.size[0] * op.size[1]) if _is_one_run(op) else op.size
+    return pixels * (20 + -(-channels // block) * (rows * (columns * (tap + 1) + 6) + finish + 8))
 
 
 def _reciprocal(count: int) -> int:
@@ -109,11 +137,7 @@ def _reciprocal(count: int) -> int:
 
 
 def _cost(op: Pool, tap: int, finish: int, constants: int) -> Cost:
-    """`tap` instructions for a tap of a block of channels, `finish` for its results."""
-    channels, pixels = op.x.type.shape[3], op.result_types()[0].elements // op.x.type.shape[3]
-    rows, columns = (1, op.size[0] * op.size[1]) if _is_one_run(op) else op.size
-    blocks = -(-channels // BLOCK)
-    instructions = pixels * (20 + blocks * (rows * (columns * (tap + 1) + 6) + finish + 8))
+    instructions = pool_instructions(op, BLOCK, tap, finish)
     return Cost(instructions, 2 * instructions, 300, constants, 0)
 
 
@@ -124,8 +148,11 @@ def _is_one_run(op: Pool) -> bool:
 
 @dataclass(frozen=True)
 class _Way:
-    """How channels become results: lanes of a vector, its first value, one tap taken in, the result of so many."""
+    """How channels become results, a block of them at a time: lanes of a vector, its first value, one tap taken in, the
+    result of so many.
+    """
 
+    channels: int
     lanes: int
     first: Expr
     take: Callable[[Expr, Expr], Expr]
@@ -146,14 +173,15 @@ def _pool(k: LoopBuilder, op: Pool, v: Views, way: _Way) -> None:
             origin = k.define("origin", v.x.address(((n * height + top) * width + left) * channels))
             taps = (_difference(last_row, first_row), _difference(last, first))
             window = _Window(k, op, way, origin, target, *(taps if not _is_one_run(op) else (1, taps[0] * width)))
-            whole = channels // BLOCK
+            block = way.channels
+            whole = channels // block
             if whole > 1:
-                with k.loop("c", 0, whole * BLOCK, BLOCK) as c:
-                    window.block(c, BLOCK)
+                with k.loop("c", 0, whole * block, block) as c:
+                    window.block(c, block)
             elif whole:
-                window.block(0, BLOCK)
-            if channels % BLOCK:
-                window.block(whole * BLOCK, channels % BLOCK)
+                window.block(0, block)
+            if channels % block:
+                window.block(whole * block, channels % block)
             target.set(target + channels)
 
 
@@ -174,7 +202,7 @@ class _Window:
     columns: Operand
 
     def block(self, c: Operand, channels: int) -> None:
-        """Up to 16 channels from one on."""
+        """Up to a block of channels from one on."""
         k, lanes, (_, _, width, all_channels) = self.k, self.way.lanes, self.op.x.type.shape
         masks = [_mask(channels - i, lanes) for i in range(0, channels, lanes)]
         totals = [k.define("total", self.way.first) for _ in masks]

@@ -13,10 +13,12 @@ from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add, Mul, Sub
 from luciole.ops.matmul import FullyConnected
+from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.targets.base import KernelRecipe, candidate_recipes
 from luciole.targets.rvv.conv import ConvVectors, FullyConnectedVectors
 from luciole.targets.rvv.depthwise import DepthwiseVectors
 from luciole.targets.rvv.elementwise import ElementwiseVectors
+from luciole.targets.rvv.pool import AveragePoolVectors, MaxPoolVectors
 from luciole.targets.rvv.rows import WORKSPACE_LIMIT
 from support.emulated_layers import measure_layers
 from support.recipe_cases import RecipeCase, check_interpreted
@@ -31,6 +33,8 @@ RECIPES: dict[type[Operator], KernelRecipe] = {
     Add: ElementwiseVectors(),
     Sub: ElementwiseVectors(),
     Mul: ElementwiseVectors(),
+    AveragePool2d: AveragePoolVectors(),
+    MaxPool2d: MaxPoolVectors(),
 }
 
 
@@ -38,6 +42,7 @@ def random_layers(seed: int, largest: int, count: int) -> list[RecipeCase]:
     """So many of every kind, some with single rounding and some with shifts of any direction."""
     draw = Draw(seed, largest, RECIPES)
     kinds = (draw.conv, draw.pointwise, draw.depthwise, draw.single_channel, draw.fully_connected, draw.elementwise)
+    kinds += (draw.pool,)
     found = [kind() for kind in kinds for _ in range(count)]
     for i, case in enumerate(found):
         op = case.op

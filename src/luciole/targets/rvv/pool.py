@@ -1,0 +1,66 @@
+"""Averages and maxima of int8 windows with vectors of channels; the loops are those of `mve.pool`."""
+
+from __future__ import annotations
+
+from luciole.graph.core import Operator, Views
+from luciole.ir.target import Target
+from luciole.ir.types import Array, DType
+from luciole.kernel.builder import LoopBuilder
+from luciole.ops.pool import AveragePool2d, MaxPool2d
+from luciole.targets.base import Cost, KernelRecipe, kernel
+from luciole.targets.mve.pool import (
+    average_constants,
+    average_problem,
+    emit_average_pool,
+    emit_max_pool,
+    pool_instructions,
+)
+
+#: Lanes of sums in eight registers, and of bytes in four.
+SUM_LANES, BYTE_LANES = 32, 64
+
+
+@kernel("average_pool2d", DType.I8, needs={"rvv"})
+class AveragePoolVectors(KernelRecipe):
+    """Average pools of as many taps as the division allows."""
+
+    name = "vectors"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, AveragePool2d)
+        return average_problem(op)
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        assert isinstance(op, AveragePool2d)
+        return average_constants(op)
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops."""
+        assert isinstance(op, AveragePool2d)
+        instructions = pool_instructions(op, SUM_LANES, tap=4, finish=20)
+        constants = sum(data.nbytes for data in self.constants(op).values())
+        return Cost(instructions, 4 * instructions, 300, constants, 0)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, AveragePool2d)
+        emit_average_pool(k, op, v, SUM_LANES, SUM_LANES)
+
+
+@kernel("max_pool2d", DType.I8, needs={"rvv"})
+class MaxPoolVectors(KernelRecipe):
+    """Maximum pools of any shape."""
+
+    name = "vectors"
+
+    def constants(self, op: Operator) -> dict[str, Array]:
+        return {}
+
+    def cost(self, op: Operator, target: Target) -> Cost:
+        """From counting the loops."""
+        assert isinstance(op, MaxPool2d)
+        instructions = pool_instructions(op, BYTE_LANES, tap=3, finish=4)
+        return Cost(instructions, 3 * instructions, 300, 0, 0)
+
+    def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
+        assert isinstance(op, MaxPool2d)
+        emit_max_pool(k, op, v, BYTE_LANES)

@@ -201,7 +201,7 @@ class ThumbStartCode:
         self._emit(0x4720)  # BX r4
 
     def trampoline(self, function: int, slot: int) -> int:
-        """Changes r12, and r2 and r3 after the call; results are in r0 and r1."""
+        """Changes r12 only, as veneers may: a caller that was compiled with the function knows what it leaves alone."""
         down = self._machine.counter is Counter.CMSDK_TIMER
         counter = self._machine.counter_address + (4 if down else 8)
         self._constant(12, slot)
@@ -212,6 +212,7 @@ class ThumbStartCode:
         self._emit(0xF8CC, 0xE000 | SLOT_START)  # STR lr, [r12, #start]
         self._constant(14, function)
         self._emit(0x47F0)  # BLX lr
+        self._emit(0xB40C)  # PUSH {r2, r3}
         self._constant(3, counter)
         second = self.instructions
         self._emit(0x681B)  # LDR r3, [r3]
@@ -224,6 +225,7 @@ class ThumbStartCode:
         self._emit(0xF8DC, 0x2000 | SLOT_COUNT)  # LDR r2, [r12, #count]
         self._emit(0x3201)  # ADDS r2, #1
         self._emit(0xF8CC, 0x2000 | SLOT_COUNT)  # STR r2, [r12, #count]
+        self._emit(0xBC0C)  # POP {r2, r3}
         self._emit(0xF8DC, 0xF000)  # LDR pc, [r12]
         return second - first
 

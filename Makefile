@@ -17,7 +17,7 @@ ifeq ($(strip $(HOME)),)
 export HOME := $(CURDIR)/$(VENV)/home
 endif
 
-.PHONY: help demo test test-slow test-all bench sweep lint format clean
+.PHONY: help demo test test-slow test-all bench c-path sweep lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ test-all: $(VENV)/test.stamp  ## every test
 
 bench: $(VENV)/test.stamp  ## models on emulated cores beside recorded peers: a table, build/bench/mcu.json and mcu.svg
 	$(BIN)/python bench/mcu.py --output build/bench $(ARGS)
+
+c-path: $(VENV)/test.stamp  ## the C source by gcc beside LLVM's objects: instructions of models and layers (some minutes)
+	$(BIN)/python bench/c_path.py $(ARGS)
 
 sweep: $(VENV)/test.stamp  ## 500 random layers through the kernels of every instruction set (some minutes)
 	$(BIN)/python bench/sweep.py $(ARGS)

@@ -43,6 +43,7 @@ from luciole.kernel.core import (
 )
 from luciole.kernel.intervals import Interval, interval
 from luciole.kernel.pointers import pointer_roots
+from luciole.kernel.running import run_pointers
 from luciole.kernel.walk import intrinsics_of, walk, walk_expr
 
 #: Words that no name of ours may be: keywords of C and C++ up to 2023, and macros of compilers.
@@ -202,6 +203,7 @@ class _FunctionPrinter:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.function_name) or self.function_name in _RESERVED:
             raise ValueError(f"{self.function_name!r} is no name for a C function")
+        self.kernel = run_pointers(self.kernel)
         statements = list(walk(self.kernel.body))
         self.parameters = {p.name: p for p in self.kernel.parameters}
         self.assigned = {s.variable.name for s in statements if isinstance(s, Assign)}

@@ -38,10 +38,10 @@ _HEAD = f"""\
 
 #: What stands around a function on vectors.
 VECTORS_BEGIN = """\
-/* gcc would gather loads first and products later, spill what stands between, and move pointers more than needed. */
+/* gcc would gather loads first and products later, spill what stands between, and move pointers in other places. */
 #if defined(LUCIOLE_MVE) && !defined(__clang__)
 #pragma GCC push_options
-#pragma GCC optimize("no-schedule-insns", "no-tree-ter", "no-ivopts", "no-auto-inc-dec")
+#pragma GCC optimize("no-schedule-insns", "no-tree-ter", "no-ivopts", "no-tree-forwprop")
 #endif
 """
 VECTORS_END = """\

@@ -14,6 +14,7 @@ import luciole.kernel.intrinsics  # noqa: F401  # defines the intrinsics that th
 from luciole.emit.c import print_kernel_c
 from luciole.ir.types import DType
 from luciole.kernel.core import Constant, Kernel, Operand
+from luciole.kernel.running import run_pointers
 from luciole.kernel.text import parse_kernel, print_kernel
 from luciole.kernel.transform import (
     bind_scalars,
@@ -86,6 +87,7 @@ COMMANDS = {
     "print": print_again,
     "prune": transform(lambda kernel, words: prune(kernel)),
     "rename": transform(lambda kernel, words: rename(kernel, pairs(words))),
+    "run_pointers": transform(lambda kernel, words: run_pointers(kernel)),
     "split": transform(lambda kernel, words: split(kernel, words[0], int(words[1]))),
     "split_at": transform(lambda kernel, words: split_at(kernel, words[0], *points(words[1:]))),
     "split_at_and_prune": transform(lambda kernel, words: prune(split_at(kernel, words[0], *points(words[1:])))),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from luciole.bundle.objects import build_object
-from luciole.emulate.cores import find_core
+from luciole.emulate.cores import EmulatedCore, find_core
 from luciole.emulate.interface import BundleInterface, Slot
 from luciole.emulate.qemu import QemuBundle
 from luciole.ir.target import find_target
@@ -22,23 +23,27 @@ from support.recipe_cases import RecipeCase
 BATCH = 20
 
 
-def measure_layers(cases: Sequence[RecipeCase], core: str) -> list[int]:
-    """Check every operator's result by the kernel that the core takes, and return the executed instructions of each."""
-    machine = find_core(core).qemu
+def measure_layers(cases: Sequence[RecipeCase], core: str, cpu: str = "") -> list[int]:
+    """Check every operator's result by the kernel that the core takes, and return the executed instructions of each;
+    `cpu` is another processor for QEMU than the core's own.
+    """
+    emulated = find_core(core)
+    machine = emulated.qemu
     assert machine is not None
+    emulated = replace(emulated, qemu=replace(machine, cpu=cpu or machine.cpu))
     if shutil.which(machine.program) is None:
         pytest.skip(f"{machine.program} is not installed")
-    return [n for first in range(0, len(cases), BATCH) for n in _measure(cases[first : first + BATCH], core)]
+    return [n for first in range(0, len(cases), BATCH) for n in _measure(cases[first : first + BATCH], core, emulated)]
 
 
-def _measure(cases: Sequence[RecipeCase], core: str) -> list[int]:
+def _measure(cases: Sequence[RecipeCase], core: str, emulated: EmulatedCore) -> list[int]:
     graph, arrays = joined((case.op, case.samples) for case in cases)
     target = find_target(core)
     program = schedule_kernels(build(graph, core), target)
     inputs = tuple(Slot(b.offset or 0, b.size_bytes) for _, _, b in program.inputs())
     outputs = tuple(Slot(b.offset or 0, b.size_bytes) for _, _, b in program.outputs())
     interface = BundleInterface("net", program.arena.size_bytes, program.arena.alignment, inputs, outputs)
-    bundle = QemuBundle(build_object(program, "net", target), find_core(core), interface)
+    bundle = QemuBundle(build_object(program, "net", target), emulated, interface)
     result = bundle.run([array.tobytes() for array in arrays], measure=True)
     for case, got, call in zip(cases, result.outputs, result.calls, strict=True):
         case.check(np.frombuffer(got, np.int8), call.symbol)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from luciole.emit.llvm_types import TYPES, memory_type, vector_type
 from luciole.ir.types import DType
-from luciole.kernel.core import Call, Expr, Read, Write
+from luciole.kernel.core import Call, Expr, Read, Splat, Write
 from luciole.kernel.vectors import ActiveLanes, Dot
 
 if TYPE_CHECKING:
@@ -46,9 +46,16 @@ def print_llvm(printer: LlvmPrinter, expr: ActiveLanes | Dot | Call, arguments: 
         vectors = [arguments[0], shift or f"splat (i32 {-int(amount or 0)})"]
     elif name not in _SPELLED:
         return ""
+    word = _word(printer) if name in ("narrow_rounded", "shift_rounded") else "i32"
+    second = expr.arguments[1]
     if (number := _same(vectors[1])) is not None:
-        word = _word(printer) if name in ("narrow_rounded", "shift_rounded") else "i32"
         vectors, scalar = vectors[:1], f"{word} {number}"
+    elif isinstance(second, Splat) and name != "shift_rounded":
+        value = printer.expr(second.a)
+        wide = (
+            value if TYPES[second.dtype] == word else printer.operation(f"zext {TYPES[second.dtype]} {value} to {word}")
+        )
+        vectors, scalar = vectors[:1], f"{word} {wide}"
     return _Scalable(printer, expr).call(_SPELLED[name], vectors, scalar, has_rounding=name != "multiply_high")
 
 

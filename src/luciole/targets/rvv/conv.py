@@ -18,7 +18,7 @@ from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.matmul import FullyConnected
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.rvv.requantization import requantization_problem
-from luciole.targets.rvv.rows import RowPlan, emit_rows, row_plan, row_problem
+from luciole.targets.rvv.rows import RowPlan, emit_rows, row_overlap, row_plan, row_problem
 from luciole.targets.rvv.sums import Runs, Tiles, emit_tiles
 
 Convolution = Conv2d | DepthwiseConv2d
@@ -93,6 +93,11 @@ class ConvVectors(KernelRecipe):
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, Convolution)
         return row_plan(op).workspace_bytes
+
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        assert isinstance(op, Convolution)
+        plan = row_plan(op)
+        return row_overlap(op, plan, _tiles(op, plan).pixels)
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""

@@ -19,7 +19,7 @@ from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.rvv.conv import weights_problem
 from luciole.targets.rvv.requantization import Block, Scaling, blocks_of
-from luciole.targets.rvv.rows import RowPlan, emit_rows, row_plan, row_problem
+from luciole.targets.rvv.rows import RowPlan, emit_rows, row_overlap, row_plan, row_problem
 from luciole.targets.rvv.sums import packed_weights
 
 #: Pixels side by side by the lanes of a block: sums and inputs share the 32 vector registers.
@@ -49,6 +49,11 @@ class DepthwiseVectors(KernelRecipe):
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, DepthwiseConv2d)
         return row_plan(op).workspace_bytes
+
+    def overlap_bytes(self, op: Operator) -> dict[str, int]:
+        assert isinstance(op, DepthwiseConv2d)
+        layer = _Layer(op, row_plan(op))
+        return row_overlap(op, layer.plan, layer.tile(layer.plan.width))
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""
@@ -128,7 +133,8 @@ class _Layer:
 
     @property
     def constant_bytes(self) -> int:
-        return sum(self.taps * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
+        blocks = sum(self.taps * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
+        return blocks + self.scaling.header_bytes
 
 
 def _pixels(k: LoopBuilder, layer: _Layer, v: Views, source: Expr, target: Expr, count: int) -> None:
@@ -152,8 +158,11 @@ def _pixels(k: LoopBuilder, layer: _Layer, v: Views, source: Expr, target: Expr,
 
 def _channels(k: LoopBuilder, layer: _Layer, v: Views, source: Expr, target: Expr, pixels: int) -> None:
     """All channels of a tile."""
-    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
-    tile = _Tile(k, layer, k.define("inputs", source), k.define("out", target), weights, parameters, pixels)
+    scaling = layer.scaling
+    header = scaling.header(k, v.channels.address())
+    weights = k.define("weights", v.weights.address())
+    parameters = k.define("parameters", v.channels.address(scaling.header_bytes))
+    tile = _Tile(k, layer, k.define("inputs", source), k.define("out", target), weights, header, parameters, pixels)
     whole = [block for block in layer.blocks if block.count == layer.blocks[0].lanes]
     if len(whole) > 1:
         with k.loop("block", len(whole)):
@@ -173,6 +182,7 @@ class _Tile:
     inputs: Register
     out: Register
     weights: Register
+    header: tuple[Expr, ...]
     parameters: Register
     pixels: int
 
@@ -190,7 +200,7 @@ class _Tile:
             with k.loop("line_number", layer.op.window.kernel[0]):
                 self._line(line, totals, lanes, mask)
         for pixel, total in enumerate(totals):
-            result = layer.scaling.result(k, total, self.parameters, lanes)
+            result = layer.scaling.result(k, total, self.header, self.parameters, lanes)
             k.write(self.out, pixel * layer.op.sums().channels, result, DType.I8, mask=mask)
             # Parameters that stayed in registers from pixel to pixel would drive sums into memory.
             k.fence()

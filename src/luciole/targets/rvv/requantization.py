@@ -1,7 +1,7 @@
 """From sums to int8 results, a block of channels at a time: packed parameters and the expression.
 
 A block has as many lanes as a vector, of which the last ones may be no channels: their parameters are zeros. Parameters
-are biases, and where channels differ multipliers and shifts, each a vector.
+are biases, and multipliers and shifts, each a vector; one multiplier and shift of all channels stand before the blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from luciole.ir.arithmetic import multiplier_arrays, wrap_int32
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder
-from luciole.kernel.core import Expr, as_expr, clamp, maximum, minimum
+from luciole.kernel.core import Expr, Splat, clamp, maximum, minimum
 from luciole.kernel.intrinsics import (
     add_saturated,
     high_multiply,
@@ -81,7 +81,7 @@ class Scaling:
 
     @cached_property
     def is_same(self) -> bool:
-        """Whether all channels have one multiplier, which stands in the code."""
+        """Whether all channels have one multiplier."""
         return self.is_short and len(set(self.sums.kernel_requantizer.multipliers)) == 1
 
     @property
@@ -90,6 +90,18 @@ class Scaling:
         if self.is_same:
             return 0, 2
         return (0, 2, 4, 5) if self.is_short else (0, 2, 4, 6, 8)
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of the parameters before those of the blocks."""
+        return 8 if self.is_same else 0
+
+    def header(self, k: LoopBuilder, parameters: Expr) -> tuple[Expr, ...]:
+        """Multiplier and shift of all channels, where they have the same; `parameters` points to the first ones."""
+        if not self.is_same:
+            return ()
+        multiplier = k.define("multiplier", k.read(parameters, 0, I32))
+        return multiplier, k.define("right", k.read(parameters, 4, I16))
 
     def block_bytes(self, lanes: int) -> int:
         """Bytes of the parameters of a block."""
@@ -107,7 +119,8 @@ class Scaling:
         if not self.is_same:
             columns.append((multiplier, np.int32))
             columns += [(right, np.int16)] if self.is_short else [(left, np.int32), (-right, np.int32)]
-        parts = []
+        header = np.array([multiplier[0], right[0]] if self.is_same else [], np.int32)
+        parts = [header.view(np.int16)]
         for block in blocks_of(sums.channels):
             for values, dtype in columns:
                 lanes: Array = np.zeros(block.lanes, dtype)
@@ -119,23 +132,20 @@ class Scaling:
         """What the sums of a block begin with."""
         return k.read(parameters, 0, I32, lanes=lanes)
 
-    def result(self, k: LoopBuilder, total: Expr, parameters: Expr, lanes: int) -> Expr:
-        """The int8 results of the sums of a block."""
+    def result(self, k: LoopBuilder, total: Expr, header: tuple[Expr, ...], parameters: Expr, lanes: int) -> Expr:
+        """The int8 results of the sums of a block; `parameters` points to its own."""
         requantizer = self.sums.kernel_requantizer
         places = [2 * word * lanes for word in self.words]
         if not self.is_short:
             return self._general(k, total, parameters, lanes, places)
-        same = requantizer.multipliers[0]
-        multiplier = (
-            as_expr(same.multiplier, I32, lanes) if self.is_same else k.read(parameters, places[1], I32, lanes=lanes)
-        )
+        multiplier = Splat(header[0].as_data(), lanes) if header else k.read(parameters, places[1], I32, lanes=lanes)
         if requantizer.rounding == "tflite":
             high = k.define("high", high_multiply(total, multiplier))
             # One less for negative products rounds their halves away from zero.
             high = k.define("high", high + (high >> 31))
         else:
             high = k.define("high", multiply_high(total << 1, multiplier))
-        right = as_expr(-same.shift, I16, lanes) if self.is_same else k.read(parameters, places[2], I16, lanes=lanes)
+        right = Splat(header[1].as_data(), lanes) if header else k.read(parameters, places[2], I16, lanes=lanes)
         narrow = narrow_rounded(high, right)
         if requantizer.zero_point:
             narrow = add_saturated(narrow, requantizer.zero_point)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from luciole.graph.core import Views
 from luciole.ir.types import DType
 from luciole.kernel.builder import LoopBuilder
@@ -75,6 +77,20 @@ def row_plan(op: WindowedSum) -> RowPlan:
     strip = min(width, most)
     line_bytes = ((strip - 1) * window.strides[1] + window.extent[1]) * channels
     return RowPlan(batch * height, width, line_bytes, step, strip, lines, lines * line_bytes)
+
+
+def row_overlap(op: WindowedSum, plan: RowPlan, tile: int) -> dict[str, int]:
+    """`KernelRecipe.overlap_bytes` where pixels are made `tile` at a time; the inputs of a strip are copied first."""
+    y = op.result_types()[0]
+    if plan.strip:
+        distance = op.window.overlap_bytes(op.x.type, y, plan.strip, reads_first=True)
+        return {} if distance is None else {"x": distance}
+    if op.x.type.shape[0] > 1 and plan.rows > 1:
+        return {}
+    run_bytes = op.window.strides[0] * op.x.type.shape[2] * op.x.type.shape[3]
+    runs, starts = np.arange(plan.rows)[:, None], np.arange(0, plan.width, tile)
+    written = (runs * plan.width + np.minimum(starts + tile, plan.width)) * y.shape[3]
+    return {"x": max(0, int((written - runs * run_bytes - starts * plan.step).max()))}
 
 
 def emit_rows(k: LoopBuilder, op: WindowedSum, plan: RowPlan, v: Views, emit: PixelsEmitter) -> None:

@@ -91,7 +91,8 @@ class Tiles:
     @property
     def constant_bytes(self) -> int:
         """Bytes of the constants."""
-        return sum(self.runs.products * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
+        blocks = sum(self.runs.products * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
+        return blocks + self.scaling.header_bytes
 
     @property
     def instructions(self) -> int:
@@ -150,8 +151,11 @@ def emit_tiles(k: LoopBuilder, tiles: Tiles, v: Views, source: Expr, target: Exp
 
 def _tile(k: LoopBuilder, tiles: Tiles, v: Views, source: Expr, target: Expr, pixels: int) -> None:
     """All channels of a tile."""
-    weights, parameters = k.define("weights", v.weights.address()), k.define("parameters", v.channels.address())
-    tile = _Tile(k, tiles, source, k.define("out", target), weights, parameters, pixels)
+    scaling = tiles.scaling
+    header = scaling.header(k, v.channels.address())
+    weights = k.define("weights", v.weights.address())
+    parameters = k.define("parameters", v.channels.address(scaling.header_bytes))
+    tile = _Tile(k, tiles, source, k.define("out", target), weights, header, parameters, pixels)
     whole = [block for block in tiles.blocks if block.count == tiles.blocks[0].lanes]
     if len(whole) > 1:
         with k.loop("block", len(whole)):
@@ -171,6 +175,7 @@ class _Tile:
     source: Expr
     out: Register
     weights: Register
+    header: tuple[Expr, ...]
     parameters: Register
     pixels: int
 
@@ -182,7 +187,7 @@ class _Tile:
         self._add_products(totals, lanes)
         mask = None if block.count == lanes else ActiveLanes(Constant(block.count, DType.INDEX), lanes)
         for pixel, total in enumerate(totals):
-            result = scaling.result(k, total, self.parameters, lanes)
+            result = scaling.result(k, total, self.header, self.parameters, lanes)
             k.write(self.out, pixel * self.tiles.sums.channels, result, DType.I8, mask=mask)
             # Parameters that stayed in registers from pixel to pixel would drive sums into memory.
             k.fence()

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from luciole.graph.core import Operator, Views
+from luciole.graph.core import Operator, Value, Views
 from luciole.graph.samples import Samples
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
@@ -27,6 +27,8 @@ from luciole.targets.armv7em import hilo
 from luciole.targets.armv7em.intrinsics import smlad, sxtb16
 from luciole.targets.base import Cost, KernelRecipe, kernel, register
 
+#: Channels of a word.
+GROUP = 4
 #: Pixels in one register tile.
 TILE_PIXELS = 3
 #: Windows of up to so many taps are written out without a loop.
@@ -75,9 +77,15 @@ class _Shape:
         return self.pairs if is_written else unroll
 
     @property
+    def widening(self) -> float:
+        """Instructions for each half that is widened, about."""
+        rest = self.channels % GROUP
+        return (2 * (self.channels - rest) + 5 * rest) / self.channels + 4 / self.channels * (rest > 0)
+
+    @property
     def by_words(self) -> bool:
-        """Whether four channels are widened at a time."""
-        return self.channels % 4 == 0
+        """Whether all channels are widened four at a time, from aligned words."""
+        return self.channels % GROUP == 0
 
 
 @kernel("conv2d", DType.I8, needs={"dsp"})
@@ -100,7 +108,7 @@ class ConvHiLo(KernelRecipe):
     workspace_limit: int = WORKSPACE_LIMIT
 
     def shape_class(self, op: Operator) -> str:
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         kernel, channels = op.window.kernel, op.x.type.shape[3]
         some = "some" if channels < 16 else "16" if channels < 32 else "32" if channels < 64 else "64"
         return f"{kernel[0]}x{kernel[1]} stride {op.strides[1]}, {some} channels"
@@ -116,7 +124,7 @@ class ConvHiLo(KernelRecipe):
         return lean, single, replace(single, unrolled_taps=12), replace(single, unrolled_taps=3)
 
     def applies(self, op: Operator) -> str:
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         wide = replace(self, workspace_limit=WORKSPACE_LIMIT)
         if self.workspace_limit < WORKSPACE_LIMIT and _shape(op, wide).strip == _shape(op, self).strip:
             return "a wider strip takes no more workspace"
@@ -127,31 +135,31 @@ class ConvHiLo(KernelRecipe):
         return hilo.packing_problem(op.sums())
 
     def constants(self, op: Operator) -> dict[str, Array]:
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         return {
             "weights": _packed_weights(op, _shape(op, self)),
             "channels": _parameters(op, _shape(op, self)).words(),
         }
 
     def workspace_bytes(self, op: Operator) -> int:
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         shape = _shape(op, self)
         return shape.strip_columns * shape.column_bytes
 
     def alignments(self, op: Operator) -> dict[str, int]:
-        assert isinstance(op, Conv2d)
-        return {"x": 4} if _shape(op, self).by_words else {}
+        op = _lying(op)
+        return {"x": GROUP} if _shape(op, self).by_words else {}
 
     def overlap_bytes(self, op: Operator) -> dict[str, int]:
         """A strip of a row is widened before it is written, and only then."""
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         y = op.result_types()[0]
         distance = op.window.overlap_bytes(op.x.type, y, _shape(op, self).strip, reads_first=True)
         return {} if distance is None else {"x": distance}
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops below."""
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         shape, taps = _shape(op, self), op.window.kernel[1]
 
         def per_pair_of_channels(pixels: int) -> int:
@@ -166,13 +174,13 @@ class ConvHiLo(KernelRecipe):
         widened = shape.strip_columns * shape.column_halves * -(-shape.out_width // shape.strip)
         pairs_of_channels = -(-shape.out_channels // 2)
         rows = op.result_types()[0].shape[0] * shape.out_height
-        instructions = rows * (pairs_of_channels * per_row + widened * (2 if shape.by_words else 5))
+        instructions = int(rows * (pairs_of_channels * per_row + widened * shape.widening))
         constants = sum(data.nbytes for data in self.constants(op).values())
         code = 2200 + 60 * self.unrolled_taps
         return Cost(instructions, int(1.2 * instructions), code, constants, self.workspace_bytes(op))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
-        assert isinstance(op, Conv2d)
+        op = _lying(op)
         shape = _shape(op, self)
         with k.loop("n", op.x.type.shape[0]) as n, k.loop("oh", shape.out_height) as oh:
             image = k.define("image", n * (shape.height * shape.width * shape.channels))
@@ -188,6 +196,43 @@ class ConvHiLo(KernelRecipe):
 
 
 register(ConvHiLo(workspace_limit=NARROW_WORKSPACE_LIMIT), "conv2d", DType.I8, needs={"dsp"})
+
+
+def _lying(op: Operator) -> Conv2d:
+    """The same convolution with rows and columns exchanged where its images have a single column, so that pixels of one
+    column are neighbors in a row.
+    """
+    assert isinstance(op, Conv2d)
+    known: Conv2d | None = op.__dict__.get("_lying")
+    if known is None:
+        known = op.__dict__["_lying"] = _exchanged(op) if _is_column(op) else op
+    return known
+
+
+def _is_column(op: Conv2d) -> bool:
+    """Whether x, the window and the result have one column, and the result has several rows."""
+    result = op.result_types()[0].shape
+    return op.x.type.shape[2] == op.window.kernel[1] == result[2] == 1 < result[1] and op.pads[1] == op.pads[3] == 0
+
+
+def _exchanged(op: Conv2d) -> Conv2d:
+    """Rows for columns; with one of either, no element changes its place."""
+
+    def turned(value: Value) -> Value:
+        outer, rows, columns, channels = value.type.shape
+        shape = (outer, columns, rows, channels)
+        data = None if value.data is None else value.data.reshape(shape)
+        return Value(value.name, value.type.with_shape(shape), data)
+
+    top, left, bottom, right = op.pads
+    return replace(
+        op,
+        x=turned(op.x),
+        w=turned(op.w),
+        strides=op.strides[::-1],
+        pads=(left, top, right, bottom),
+        dilations=op.dilations[::-1],
+    )
 
 
 def _shape(op: Conv2d, recipe: ConvHiLo) -> _Shape:
@@ -232,10 +277,10 @@ def _packed_weights(op: Conv2d, shape: _Shape) -> Array:
     columns = weights.transpose(0, 2, 1, 3).reshape(shape.out_channels, shape.kernel_width, -1)
     padding = shape.column_halves - columns.shape[2]
     columns = np.pad(columns, ((0, 0), (0, 0), (0, padding)))
-    if shape.by_words:
-        order = np.arange(shape.column_halves).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1, 2)
-    else:
-        order = np.arange(shape.column_halves).reshape(-1, 2)
+    whole = shape.channels // GROUP * GROUP
+    slot = [*np.arange(whole).reshape(-1, GROUP)[:, [0, 2, 1, 3]].reshape(-1), *range(whole, shape.channels)]
+    slots = [ky * shape.channels + channel for ky in range(shape.kernel_height) for channel in slot]
+    order = np.array([*slots, *range(len(slots), shape.column_halves)]).reshape(-1, 2)
     words = np.stack([hilo.packed_words(columns[:, kx], order) for kx in range(shape.kernel_width)], axis=2)
     return np.ascontiguousarray(words)
 
@@ -318,33 +363,31 @@ def _widen_row(
     with k.loop("c", begin, end) as c:
         source = k.define("source", v.x.address(image + (row * shape.width + start + c) * shape.channels))
         target = k.define("place", v.workspace.address(c * shape.column_bytes + slot))
-        if shape.by_words:
-            _widen_words(k, shape.channels, offsets, scale, source, target)
-        elif shape.channels <= 4:
-            for channel in range(shape.channels):
-                value = k.read(source, channel, DType.I8)
-                k.write(target, 2 * channel, hilo.widened_half(value, sums.zero_point, scale))
-        else:
-            with k.loop("i", shape.channels) as i:
-                value = k.read(source + i, 0, DType.I8)
-                k.write(target + i * 2, 0, hilo.widened_half(value, sums.zero_point, scale))
+        if shape.channels >= GROUP:
+            _widen_words(k, shape, offsets, scale, source, target)
+        for channel in range(shape.channels % GROUP):
+            at = shape.channels // GROUP * GROUP + channel
+            value = k.read(source, at, DType.I8)
+            k.write(target, 2 * at, hilo.widened_half(value, sums.zero_point, scale))
 
 
-def _widen_words(k: LoopBuilder, channels: int, offsets: Expr, scale: int, source: Expr, target: Expr) -> None:
-    """A multiple of four channels, four at a time."""
-    unroll = next(u for u in (4, 2, 1) if (channels // 4) % u == 0)
+def _widen_words(k: LoopBuilder, shape: _Shape, offsets: Expr, scale: int, source: Expr, target: Expr) -> None:
+    """The channels that are fours, four at a time. Words need not be aligned."""
+    words = shape.channels // GROUP
+    alignments = (GROUP, GROUP) if shape.by_words else (1, 2)
+    unroll = next(u for u in (4, 2, 1) if words % u == 0)
 
     def some(read: Expr, write: Expr) -> None:
         for i in range(unroll):
-            word = k.define("word", k.read(read, 4 * i, DType.I32))
-            k.write(write, 8 * i, hilo.widened_pair(word, offsets, scale), alignment=4)
-            k.write(write, 8 * i + 4, hilo.widened_pair(word, offsets, scale, odd=True), alignment=4)
+            word = k.define("word", k.read(read, 4 * i, DType.I32, alignments[0]))
+            k.write(write, 8 * i, hilo.widened_pair(word, offsets, scale), alignment=alignments[1])
+            k.write(write, 8 * i + 4, hilo.widened_pair(word, offsets, scale, odd=True), alignment=alignments[1])
 
-    if unroll == channels // 4:
+    if unroll == words:
         some(source, target)
         return
     read, write = k.define("read", source), k.define("write", target)
-    stop = k.define("read_end", source + channels)
+    stop = k.define("read_end", source + GROUP * words)
     with k.repeat_while(lambda: read.ne(stop)):
         some(read, write)
         read += 4 * unroll
@@ -355,19 +398,17 @@ def _clear(k: LoopBuilder, shape: _Shape, v: Views, slot: Expr, begin: Operand, 
     """Zeros in one row's place of some columns."""
     with k.loop("c", begin, end) as c:
         place = k.define("place", v.workspace.address(c * shape.column_bytes + slot))
-        if shape.by_words and shape.channels > 16:
-            with k.loop("i", 0, 2 * shape.channels, 8) as i:
-                k.write(place + i, 0, 0, alignment=4)
-                k.write(place + i, 4, 0, alignment=4)
-        elif shape.by_words:
-            for word in range(shape.channels // 2):
-                k.write(place, 4 * word, 0, alignment=4)
-        elif shape.channels <= 4:
-            for channel in range(shape.channels):
-                k.write(place, 2 * channel, 0, DType.I16)
-        else:
-            with k.loop("i", shape.channels) as i:
-                k.write(place + i * 2, 0, 0, DType.I16)
+        size, done = 2 * shape.channels, 0
+        alignment = GROUP if shape.by_words else 2
+        if shape.channels > 16:
+            done = size // 8 * 8
+            with k.loop("i", 0, done, 8) as i:
+                k.write(place + i, 0, 0, alignment=alignment)
+                k.write(place + i, 4, 0, alignment=alignment)
+        for at in range(done, size // 4 * 4, 4):
+            k.write(place, at, 0, alignment=alignment)
+        if size % 4:
+            k.write(place, size - 2, 0, DType.I16)
 
 
 def _tile(k: LoopBuilder, op: Conv2d, shape: _Shape, v: Views, columns: Expr, target: Expr, pixels: int) -> None:

@@ -95,6 +95,40 @@ def test_random_convolutions_as_c(tmp_path: Path) -> None:
     check_as_c(random_cases(3, 32, 10), tmp_path)
 
 
+def unusual_cases() -> list[RecipeCase]:
+    """Images of one column, and channels that are no fours, few and many."""
+    column: dict[str, Any] = {"pads": (3, 0, 4, 0), "dilations": (2, 1)}
+    return [
+        case(30, (11, 1), (6, 3), (4, 1), **column),
+        case(31, (12, 1), (4, 2), (3, 1), strides=(2, 1), batch=2),
+        case(32, (1, 5), (7, 2), (1, 3), pads=(0, 1, 0, 1)),
+        case(33, (4, 4), (19, 2), (3, 2), pads=(1, 1, 1, 0), zero=31),
+        case(34, (3, 4), (22, 3), (2, 2), strides=(1, 2), zero=127),
+    ]
+
+
+def test_columns_and_channels_that_are_no_fours(tmp_path: Path) -> None:
+    check_interpreted(unusual_cases())
+    check_as_c(unusual_cases(), tmp_path)
+    measure_emulated(unusual_cases())
+
+
+@pytest.mark.parametrize(
+    ("layer", "most"),
+    [
+        (case(40, (49, 1), (40, 40), (3, 1), pads=(4, 0, 4, 0), dilations=(4, 1)), 1.15),
+        (case(41, (49, 1), (15, 15), (5, 1), pads=(4, 0, 4, 0), dilations=(2, 1)), 1.3),
+        (case(42, (12, 12), (9, 9), (3, 3), pads=(1, 1, 1, 1), strides=(2, 2)), 1.5),
+        (case(43, (12, 12), (10, 16), (3, 3), pads=(1, 1, 1, 1)), 1.1),
+    ],
+    ids=["dilated over time", "odd over time", "9 channels", "10 channels"],
+)
+def test_columns_and_odd_channels_are_fast(layer: RecipeCase, most: float) -> None:
+    (executed,) = measure_emulated([layer])
+    assert executed / layer.op.macs() <= most
+    assert executed == pytest.approx(WINDOW.cost(layer.op, find_target("cortex-m4")).instructions, rel=0.15)
+
+
 def test_rows_longer_than_the_workspace_are_cut() -> None:
     large = case(4, (5, 90), (16, 3), (3, 3), pads=(1, 1, 1, 1), batch=2)
     assert WINDOW.workspace_bytes(large.op) <= 4096

@@ -121,3 +121,19 @@ def test_averages(is_open: bool, dtype: type[np.generic]) -> None:
         check("AveragePool", dtype, [numbers], seed, is_open=is_open, **padded)
         check("AveragePool", dtype, [numbers], seed, is_open=is_open, count_include_pad=1, **padded)
         check("GlobalAveragePool", dtype, [numbers], seed, is_open=is_open)
+
+
+@both_types
+def test_functions_and_joins(dtype: type[np.generic]) -> None:
+    limits, random = np.iinfo(dtype), np.random.default_rng(7)
+
+    def numbers(*shape: int) -> Array:
+        return random.integers(limits.min, limits.max + 1, shape)
+
+    every = np.arange(limits.min, limits.max + 1).reshape(1, 2, 128)
+    for kind in ("Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Exp"):
+        check(kind, dtype, [every], 1, is_open=False)
+    check("Max", dtype, pairs(dtype), 1, is_open=False)
+    check("Concat", dtype, [numbers(1, 3, 50), numbers(1, 4, 50)], 1, is_open=False, axis=1)
+    check("MatMul", dtype, [numbers(2, 7, 33), numbers(2, 33, 9)], 1, is_open=True)
+    check("MaxPool", dtype, [numbers(1, 3, 9, 9)], 1, is_open=False, kernel_shape=[3, 2])

@@ -26,6 +26,8 @@ from luciole.importers.onnx.model import Branch, OnnxInput, OnnxModel, OnnxNode,
 from luciole.importers.onnx.reader import parse_model
 from luciole.importers.onnx.standard_functions import expand_function, is_standard_function
 from luciole.importers.onnx.tensors import GRAPH_TYPES, MAXIMUM_RANK
+from luciole.importers.onnx.unrolling import KINDS as UNROLLED_KINDS
+from luciole.importers.onnx.unrolling import unroll
 from luciole.importers.onnx.upgrade import upgrade
 from luciole.ir.types import MAXIMUM_ELEMENTS, Array, TensorType
 from luciole.ops.catalog import load_operators
@@ -79,7 +81,7 @@ def _check_kinds(model: OnnxModel, diagnostics: Diagnostics) -> set[str]:
     for node in model.nodes:
         if not (
             node.kind in onnx
-            or node.kind == "If"
+            or node.kind in ("If", *UNROLLED_KINDS)
             or can_fold(node.kind)
             or is_standard_function(node.kind, model.opset)
         ):
@@ -117,6 +119,8 @@ class _Build:
             self.values[name] = self.g.input(name, type.dtype, type.shape)
         #: Constants that the file has as integers with a scale, for nodes that may be computed in integers.
         self.dequantized: dict[str, Value] = {}
+        #: How many nodes of the bodies of loops there are.
+        self.unrolled = 0
         #: Tensors whose node was refused, and all that depends on them: nothing can be said about those.
         self.unknown = {i.name for i in model.inputs} - set(inputs)
 
@@ -147,6 +151,9 @@ class _Build:
             return
         if node.kind == "If":
             self._add_branch(foreign, opset)
+            return
+        if node.kind in UNROLLED_KINDS:
+            unroll(plain, node.inputs, opset, self)
             return
         if node.kind not in onnx and is_standard_function(node.kind, opset):
             inner, constants, written = expand_function(replace(foreign, inputs=plain.inputs), node.inputs, opset)
@@ -191,6 +198,14 @@ class _Build:
             self.values[name] = self._operand(inner_name, node.location)
             if inner_name in self.arrays:
                 self.arrays[name] = self.arrays[inner_name]
+
+    def add_inner(self, node: OnnxNode, opset: int) -> None:
+        """Add a node of the body of a loop. Raises `CompileError`."""
+        self._add(node, opset)
+
+    def operand(self, name: str, location: Location) -> Value:
+        """The value of a tensor that something made. Raises `CompileError` when nothing did."""
+        return self._operand(name, location)
 
     def _operand(self, name: str, location: Location, kind: str = "") -> Value:
         """The value of a tensor for a node of a kind; a constant is made when it is first read."""

@@ -22,11 +22,12 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """A graph that an attribute holds, without inputs of its own: its constants, its nodes in order, its results."""
+    """A graph that an attribute holds: its constants, its nodes in order, its results, and inputs of its own."""
 
     constants: Mapping[str, Array]
     nodes: tuple[OnnxNode, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -241,8 +241,7 @@ class _Reading:
             return tuple(text_of(value) for value in attribute.strings)
         if (
             type == _GRAPH
-            and location.kind == "If"
-            and not len(attribute.g.input)
+            and (location.kind in ("Loop", "Scan") or (location.kind == "If" and not len(attribute.g.input)))
             and not len(attribute.g.sparse_initializer)
         ):
             return self._branch(attribute.g)
@@ -253,7 +252,8 @@ class _Reading:
         constants = self._constants(graph)
         nodes = [self.node(position, node, constants) for position, node in enumerate(graph.node)]
         outputs = tuple(text_of(output.name) for output in graph.output)
-        return Branch(constants, tuple(node for node in nodes if node is not None), outputs)
+        inputs = tuple(text_of(info.name) for info in graph.input if text_of(info.name) not in constants)
+        return Branch(constants, tuple(node for node in nodes if node is not None), outputs, inputs)
 
     def _constant(
         self,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from luciole.errors import CompileError, InternalError, Location
+from luciole.graph.facts import found_once
 from luciole.ir.quant import Quant
 from luciole.ir.types import Array, Shape, TensorType, merged_axes
 
@@ -195,6 +196,9 @@ class Operator:
         """The operator that computes so many rows of the result from the rows of the operands under them, which are
         operands of their own: rows outside an operand are among them, so that nothing is padded above or below.
         """
+        return found_once(self, ("rows", rows), lambda: self._restricted_to_rows(rows))
+
+    def _restricted_to_rows(self, rows: int) -> Operator:
         accesses = self.row_accesses()
         assert accesses is not None, f"{self} has no rows"
         operands: dict[str, Value] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luciole.graph.core import Graph, Operator, Value
+from luciole.graph.facts import share_facts
 
 
 def copy_graph(graph: Graph) -> Graph:
@@ -37,7 +38,9 @@ def graph_up_to(graph: Graph, results: Sequence[Value]) -> Graph:
             copies[value] = part.add_constant(value.data, value.type.quant, value.name)
     for op in reversed(operators):
         values = graph.results(op)
-        new = part.add(op.with_operands(copies.__getitem__), [value.name for value in values])
+        copied = op.with_operands(copies.__getitem__)
+        share_facts(op, copied)
+        new = part.add(copied, [value.name for value in values])
         copies.update(zip(values, new, strict=True))
     for value in results:
         part.add_output(value.name, copies[value])

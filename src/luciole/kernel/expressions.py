@@ -12,7 +12,8 @@ zero; a cast from float to integer truncates and must be in range. The interpret
 from __future__ import annotations
 
 from ctypes import c_float
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache, lru_cache
 from typing import Any
 
 from luciole.ir.types import DType
@@ -30,11 +31,18 @@ def repr_without_defaults(value: Any) -> str:
     Names of kernels depend on it: what a kernel does not use does not change its name.
     """
 
-    def is_default(field: Field[Any]) -> bool:
-        return field.default is not MISSING and getattr(value, field.name) == field.default
+    shown = [
+        f"{name}={own!r}"
+        for name, default in _fields_and_defaults(value.__class__)
+        if (own := getattr(value, name)) != default or default is MISSING
+    ]
+    return f"{type(value).__name__}({', '.join(shown)})"
 
-    shown = ", ".join(f"{f.name}={getattr(value, f.name)!r}" for f in fields(value) if not is_default(f))
-    return f"{type(value).__name__}({shown})"
+
+@cache
+def _fields_and_defaults(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """The names of a data class's fields with their default values; `MISSING` where there is none."""
+    return tuple((f.name, f.default) for f in fields(kind))
 
 
 def type_text(dtype: DType, lanes: int = 1) -> str:
@@ -159,7 +167,11 @@ class Variable(Expr):
     lanes: int = 1
 
     def __repr__(self) -> str:
-        return repr_without_defaults(self)
+        return _variable_repr(self)
+
+
+#: Kernels use their variables many times over, and names of kernels are made of what all of it prints.
+_variable_repr = lru_cache(1024)(repr_without_defaults)
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,18 @@ class WeightedSum:
         """From the sums with `kernel_bias` to results."""
         return self._requantizer(self._kernel_channels[1], self.kernel_bias)
 
+    def adopt(self, other: WeightedSum) -> None:
+        """Take over what `other` has computed already, where it has the same constants and quantizations."""
+        if self._facts() == other._facts() and isinstance(self.op, type(other.op)):
+            known = other.__dict__
+            self.__dict__.update((name, known[name]) for name in _ADOPTED if name in known)
+
+    def _facts(self) -> tuple[object, ...]:
+        """What all that is computed here follows from; equal data is the same array."""
+        data = tuple((id(v.data), v.type.quant) if v is not None else None for v in (self.w, self.b))
+        quants = self.x.type.dtype, self.x.type.quant, self.op.quant
+        return (*data, *quants, self.axis, self.activation, self.rounding)
+
     def operands(self) -> tuple[str, ...]:
         """Names of the operands that a kernel reads."""
         return ("x", "w") if self.is_int8 or self.b is None else ("x", "w", "b")
@@ -209,6 +221,10 @@ class WeightedSum:
             return common.float_activation(self.activation, total)
         multiplier, shift = v.channels[channel, 1], v.channels[channel, 2]
         return self.kernel_requantizer.emit(total, multiplier, shift).cast(DType.I8)
+
+
+#: What follows from weights, bias and quantizations alone.
+_ADOPTED = tuple(name for name, value in vars(WeightedSum).items() if isinstance(value, cached_property))
 
 
 class WindowedSum(Operator):
@@ -251,3 +267,15 @@ class WindowedSum(Operator):
 
     def row_attributes(self) -> dict[str, Any]:
         return {"pads": (0, self.pads[1], 0, self.pads[3])}
+
+    def _restricted_to_rows(self, rows: int) -> Operator:
+        return self._with_sums_of(super()._restricted_to_rows(rows))
+
+    def with_operands(self, change: Callable[[Value], Value]) -> Operator:
+        return self._with_sums_of(super().with_operands(change))
+
+    def _with_sums_of(self, new: Operator) -> Operator:
+        """An operator made from this one, which need not find again what is known here."""
+        if "_sums" in self.__dict__ and isinstance(new, WindowedSum):
+            new.sums().adopt(self.sums())
+        return new

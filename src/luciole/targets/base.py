@@ -19,6 +19,7 @@ import numpy as np
 
 from luciole.errors import InternalError
 from luciole.graph.core import Elementwise, Operator, Value, Views
+from luciole.graph.facts import found_once
 from luciole.graph.samples import Samples
 from luciole.ir.target import VECTOR_FEATURES, Target
 from luciole.ir.types import Array, DType, Shape, TensorType
@@ -237,17 +238,27 @@ def candidate_recipes(op: Operator, target: Target, *, may_trade_memory: bool = 
     """The hand-scheduled recipes that can compute `op` on a target, cheapest in estimated cycles first; those that buy
     speed with much memory only where that is allowed.
     """
-    dtype, quant = op.result_types()[0].dtype, op.result_types()[0].quant
-    if dtype is DType.I8 and quant is None:
+    return [recipe for recipe, _ in ranked_recipes(op, target, may_trade_memory=may_trade_memory)]
+
+
+def ranked_recipes(op: Operator, target: Target, *, may_trade_memory: bool = False) -> list[tuple[KernelRecipe, Cost]]:
+    """The same with what each costs."""
+    return found_once(op, ("recipes", target, may_trade_memory), lambda: _ranked(op, target, may_trade_memory))
+
+
+def _ranked(op: Operator, target: Target, may_trade_memory: bool) -> list[tuple[KernelRecipe, Cost]]:
+    (type, *_) = op.result_types()
+    if type.dtype is DType.I8 and type.quant is None:
         return []  # plain integers, which no recipe is for
     found = [
         tuned(r.recipe, op, target)
         for r in recipes()
-        if r.operator == op.kind and r.dtype is dtype and r.fits(target)
+        if r.operator == op.kind and r.dtype is type.dtype and r.fits(target)
         if may_trade_memory or not r.recipe.trades_memory
         if r.recipe.suits(target) and not r.recipe.applies(op)
     ]
-    return sorted(found, key=lambda recipe: recipe.cost(op, target).cycles)
+    costs = [(recipe, recipe.cost(op, target)) for recipe in found]
+    return sorted(costs, key=lambda pair: pair[1].cycles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,6 +326,11 @@ class BoundKernel:
 
 def build_kernel(op: Operator, recipe: KernelRecipe = GENERIC) -> BoundKernel:
     """The kernel that a recipe makes for an operator; its name ends in a hash of what it does."""
+    found = found_once(op, ("kernel", recipe), lambda: _built(op, recipe))
+    return replace(found, activations=recipe.activations(op))
+
+
+def _built(op: Operator, recipe: KernelRecipe) -> BoundKernel:
     types = op.result_types()
     result_names = ("y",) if len(types) == 1 else tuple(f"y{i}" for i in range(len(types)))
     activations, constants = recipe.activations(op), recipe.constants(op)

@@ -14,11 +14,17 @@ import numpy as np
 from luciole.graph.core import Graph, Operator, RowAccess, Value
 from luciole.ir.target import Target
 from luciole.ir.types import Array
-from luciole.lower.streams.lowering import StreamChoice, choose_row_kernel
+from luciole.lower.streams.lowering import (
+    RowKernel,
+    StreamChoice,
+    estimated_instructions,
+    row_kernels,
+    within_workspace,
+)
 from luciole.lower.streams.segment import Segment, describe_segment
-from luciole.lower.streams.simulate import RowsMoved, Schedule, StageRun, simulate
+from luciole.lower.streams.simulate import Schedule, StageRun, moved_rows, simulate
 from luciole.program.core import ARENA, Program
-from luciole.targets.base import GENERIC, KernelRecipe, candidate_recipes
+from luciole.targets.base import GENERIC, candidate_recipes
 
 #: Instructions of one run of a kernel beside its own: the entry of the table, the call, saved registers.
 CALL_INSTRUCTIONS = 40
@@ -26,8 +32,6 @@ CALL_INSTRUCTIONS = 40
 MOVE_INSTRUCTIONS = 0.6
 #: Workspaces of streams stay within one of these, in bytes; None means any.
 WORKSPACE_LIMITS = (None, 2048, 1024, 512)
-#: Estimated instructions of generic loops for a multiplication, and for an element of the result.
-GENERIC_PRODUCT, GENERIC_ELEMENT = 6, 12
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,6 @@ class Group:
     def size_bytes(self) -> int:
         """Everything, as close as may be."""
         return self.other_bytes + self.core_bytes
-
-
-def estimated_instructions(op: Operator, recipe: KernelRecipe, target: Target) -> int:
-    """Instructions of one run of a kernel; a rough guess for generic loops."""
-    try:
-        return recipe.cost(op, target).instructions
-    except NotImplementedError:
-        return GENERIC_PRODUCT * op.macs() + GENERIC_ELEMENT * sum(type.elements for type in op.result_types())
 
 
 def direct_groups(program: Program, target: Target, *, is_small: bool) -> list[Group]:
@@ -112,7 +108,7 @@ class StreamEstimator:
         self.lives = self._lives(keep_input=keep_input)
         #: Life and size of every tensor that is kept.
         self.table: Array = np.array([(*life, value.type.size_bytes) for value, life in self.lives.items()])
-        self.kernels: dict[tuple[Operator, int, int | None], tuple[int, int]] = {}
+        self.kernels: dict[tuple[Operator, int], list[RowKernel]] = {}
 
     def _root(self, value: Value) -> Value:
         while value.producer is not None and value.producer.is_view:
@@ -159,15 +155,12 @@ class StreamEstimator:
 
     def kernel(self, op: Operator, rows: int, row_bytes: dict[str, int], limit: int | None) -> tuple[int, int]:
         """Instructions and workspace of a run of an operator on some rows."""
-        key = (op, rows, limit)
+        key = (op, rows)
         if key not in self.kernels:
             window = op.restricted_to_rows(rows)
-            recipe = choose_row_kernel(
-                window, row_bytes, self.target, use_recipes=self.use_recipes, workspace_bytes=limit
-            )
-            cost = estimated_instructions(window, recipe, self.target)
-            self.kernels[key] = cost, recipe.workspace_bytes(window)
-        return self.kernels[key]
+            self.kernels[key] = row_kernels(window, row_bytes, self.target, use_recipes=self.use_recipes)
+        chosen = within_workspace(self.kernels[key], limit)
+        return chosen.instructions, chosen.workspace_bytes
 
 
 class _Ending:
@@ -179,7 +172,6 @@ class _Ending:
         self.last = last
         self.segment = segment
         self.schedule: Schedule = simulate(segment)
-        self.moved = simulate(segment, self.schedule.capacities)
         runs = [event.stage for event in self.schedule.events if isinstance(event, StageRun)]
         self.stages: Array = np.array(runs)
         counts = [0] * len(segment.stages)
@@ -194,12 +186,12 @@ class _Ending:
             if tensor.role in ("ring", "copied")
         }
         self.row_bytes = {tensor.value: tensor.row_bytes for tensor in segment.tensors}
-        moves: dict[Value, int] = {}
-        for event in self.moved.events:
-            if isinstance(event, RowsMoved):
-                value = segment.tensors[event.tensor].value
-                moves[value] = moves.get(value, 0) + event.rows * self.row_bytes[value]
-        self.moves = moves
+        #: Bytes that are moved down in each ring.
+        self.moves = {
+            tensor.value: moved_rows(self.schedule, number) * tensor.row_bytes
+            for number, tensor in enumerate(segment.tensors)
+            if tensor.role == "ring"
+        }
 
     def groups(self, most_bytes: int | float) -> Iterator[Group]:
         """Longer and longer ones."""

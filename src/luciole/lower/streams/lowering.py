@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ from luciole.program.core import (
     Stream,
     Take,
 )
-from luciole.targets.base import GENERIC, KernelRecipe, candidate_recipes
+from luciole.targets.base import GENERIC, KernelRecipe, ranked_recipes
 
 if TYPE_CHECKING:
     from luciole.lower.lower import Lowering
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 #: A kernel with less workspace may take so many times the cycles of the fastest.
 SLOWER_KERNELS = 1.3
+#: Estimated instructions of generic loops for a multiplication, and for an element of the result.
+GENERIC_PRODUCT, GENERIC_ELEMENT = 6, 12
 
 
 @dataclass(frozen=True)
@@ -66,31 +68,49 @@ def bound_operands(kernel: Kernel, buffers: Mapping[str, tuple[OperandKind, str]
     return tuple(Operand(buffers[p.name][0], p.name, buffers[p.name][1]) for p in kernel.parameters)
 
 
-def choose_row_kernel(
-    window: Operator,
-    row_bytes: Mapping[str, int],
-    target: Target,
-    *,
-    use_recipes: bool = True,
-    workspace_bytes: int | None = None,
-) -> KernelRecipe:
-    """The cheapest recipe for an operator on a few rows, among those whose workspace is small enough: operands begin at
-    any row, so that what a recipe wants aligned must have rows of whole multiples of that.
+@dataclass(frozen=True)
+class RowKernel:
+    """A recipe for an operator on a few rows, with estimates."""
+
+    recipe: KernelRecipe
+    instructions: int
+    workspace_bytes: int
+
+
+def row_kernels(
+    window: Operator, row_bytes: Mapping[str, int], target: Target, *, use_recipes: bool = True
+) -> list[RowKernel]:
+    """The recipes for an operator on a few rows that are not much slower than the fastest, which comes first: operands
+    begin at any row, so that what a recipe wants aligned must have rows of whole multiples of that. The generic one
+    where there is none.
     """
 
     def is_aligned(recipe: KernelRecipe) -> bool:
         return all(row_bytes[name] % alignment == 0 for name, alignment in recipe.alignments(window).items())
 
     # What is prepared at compile time need not be prepared again for every row.
-    found = candidate_recipes(window, target, may_trade_memory=True) if use_recipes else []
-    recipes = [recipe for recipe in found if is_aligned(recipe)]
-    if not recipes:
-        return GENERIC
+    found = ranked_recipes(window, target, may_trade_memory=True) if use_recipes else []
+    aligned = [(recipe, cost) for recipe, cost in found if is_aligned(recipe)]
+    if not aligned:
+        return [RowKernel(GENERIC, estimated_instructions(window, GENERIC, target), GENERIC.workspace_bytes(window))]
     # Kernels that are much slower save little: rows are narrow, and so are workspaces.
-    most = SLOWER_KERNELS * recipes[0].cost(window, target).cycles
-    fitting = [recipe for recipe in recipes if recipe.cost(window, target).cycles <= most]
-    small = [r for r in fitting if workspace_bytes is None or r.workspace_bytes(window) <= workspace_bytes]
-    return small[0] if small else min(fitting, key=lambda recipe: recipe.workspace_bytes(window))
+    most = SLOWER_KERNELS * aligned[0][1].cycles
+    fitting = [(recipe, cost) for recipe, cost in aligned if cost.cycles <= most]
+    return [RowKernel(recipe, cost.instructions, recipe.workspace_bytes(window)) for recipe, cost in fitting]
+
+
+def within_workspace(kernels: Sequence[RowKernel], limit: int | None) -> RowKernel:
+    """The first kernel whose workspace has at most so many bytes, or the one with the smallest."""
+    small = [kernel for kernel in kernels if limit is None or kernel.workspace_bytes <= limit]
+    return small[0] if small else min(kernels, key=lambda kernel: kernel.workspace_bytes)
+
+
+def estimated_instructions(op: Operator, recipe: KernelRecipe, target: Target) -> int:
+    """Instructions of one run of a kernel; a rough guess for generic loops."""
+    try:
+        return recipe.cost(op, target).instructions
+    except NotImplementedError:
+        return GENERIC_PRODUCT * op.macs() + GENERIC_ELEMENT * sum(type.elements for type in op.result_types())
 
 
 def lower_stream(lowering: Lowering, choice: StreamChoice, steps: Mapping[Operator, int]) -> Stream:
@@ -164,13 +184,8 @@ class _StreamLowering:
         reads = {read.operand: self.buffers[read.tensor] for read in stage.reads}
         row_bytes = {read.operand: self.segment.tensors[read.tensor].row_bytes for read in stage.reads}
         row_bytes["y"] = self.segment.tensors[stage.result].row_bytes
-        recipe = choose_row_kernel(
-            window,
-            row_bytes,
-            lowering.target,
-            use_recipes=lowering.options.use_recipes,
-            workspace_bytes=self.choice.workspace_bytes,
-        )
+        kernels = row_kernels(window, row_bytes, lowering.target, use_recipes=lowering.options.use_recipes)
+        recipe = within_workspace(kernels, self.choice.workspace_bytes).recipe
         bound = lowering.build(op, window, recipe)
         kernel, (result,) = bound.kernel, bound.results
         operands: dict[str, tuple[OperandKind, str]] = {

@@ -56,12 +56,22 @@ class RowsFilled:
 Event = StageRun | RowsMoved | RowsCopied | RowsFilled
 
 
+@dataclass(frozen=True)
+class Reserve:
+    """Room is made for the rows of a tensor from `made` to before `end`; nobody needs those before `first`."""
+
+    first: int
+    made: int
+    end: int
+
+
 @dataclass
 class Schedule:
-    """What happens, in order; the rows that each ring must hold at least; and bytes that are moved and copied."""
+    """What happens, in order; the rows that each ring must hold at least; and when room for rows is made in each."""
 
     events: list[Event] = field(default_factory=list)
     capacities: list[int] = field(default_factory=list)
+    reserves: list[list[Reserve]] = field(default_factory=list)
 
 
 def simulate(segment: Segment, capacities: Sequence[int] | None = None) -> Schedule:
@@ -76,7 +86,7 @@ class _Simulation:
     def __init__(self, segment: Segment, capacities: Sequence[int] | None) -> None:
         self.segment = segment
         self.limits = capacities
-        self.schedule = Schedule(capacities=[0] * len(segment.tensors))
+        self.schedule = Schedule([], [0] * len(segment.tensors), [[] for _ in segment.tensors])
         self.events = self.schedule.events
         self.done = [0] * len(segment.stages)
         self.readers: list[list[tuple[int, int, int, int]]] = [[] for _ in segment.tensors]
@@ -155,6 +165,7 @@ class _Simulation:
         end = self.made[tensor] + rows
         first = int(min(self._first_needed(tensor), self.made[tensor]))
         self.schedule.capacities[tensor] = max(self.schedule.capacities[tensor], end - first)
+        self.schedule.reserves[tensor].append(Reserve(first, self.made[tensor], end))
         if self.limits is None or end - self.base[tensor] <= self.limits[tensor]:
             return
         if end - first > self.limits[tensor]:
@@ -162,6 +173,19 @@ class _Simulation:
         if self.made[tensor] > first:
             self.events.append(RowsMoved(tensor, first - self.base[tensor], self.made[tensor] - first))
         self.base[tensor] = first
+
+
+def moved_rows(schedule: Schedule, tensor: int) -> int:
+    """How many rows of a tensor move down in a ring of the capacity that a schedule with endless rings found: neither
+    the order nor the rows depend on the size of rings.
+    """
+    reserves = schedule.reserves[tensor]
+    base, moved = reserves[0].made if reserves else 0, 0
+    for reserve in schedule.reserves[tensor]:
+        if reserve.end - base > schedule.capacities[tensor]:
+            moved += reserve.made - reserve.first
+            base = reserve.first
+    return moved
 
 
 def overlap_distance(segment: Segment, schedule: Schedule, source: int, result: int) -> int:

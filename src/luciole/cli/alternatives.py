@@ -40,9 +40,9 @@ def with_alternatives(report: Report, program: Program, found: Found, measured: 
                 is_chosen=alternative is chosen,
                 estimated_instructions=alternative.cost.instructions,
                 estimated_cycles=alternative.cost.cycles,
-                code_bytes=alternative.cost.code_bytes,
-                weights_bytes=alternative.cost.constant_bytes,
-                workspace_bytes=alternative.cost.workspace_bytes,
+                code_bytes=alternative.code_bytes,
+                weights_bytes=alternative.bound.constant_bytes,
+                workspace_bytes=alternative.bound.workspace_bytes,
                 instructions=counts[number] if counts else None,
             )
             for number, alternative in enumerate(several)
@@ -85,4 +85,4 @@ def _chosen(instruction: Instruction, several: list[Alternative]) -> Alternative
     exact = [a for a in same if a.bound.kernel.name in (instruction.kernel, instruction.kernel.removesuffix("_over"))]
     if exact:
         return exact[0]
-    return min(same, key=lambda a: a.cost.code_bytes if instruction.scalars else 0, default=None)
+    return min(same, key=lambda a: a.code_bytes if instruction.scalars else 0, default=None)

@@ -114,14 +114,14 @@ def _groups(layers: Mapping[Operator, Sequence[Alternative]]) -> list[dict[Opera
 
 def _group_frontier(group: Mapping[Operator, Sequence[Alternative]]) -> list[Point]:
     """The curve of layers that could run one kernel."""
-    code = {a.bound.kernel.name: a.cost.code_bytes for several in group.values() for a in several}
+    code = {a.bound.kernel.name: a.code_bytes for several in group.values() for a in several}
     sizes = range(1, 1 + min(len(group), _KERNELS_OF_EQUAL_LAYERS))
     found: list[Point] = []
     for names in (set(some) for size in sizes for some in combinations(code, size)):
         points = [Point(0, 0, sum(code[name] for name in names))]
         for op, several in group.items():
             own = [
-                Point(a.cost.cycles, a.cost.instructions, a.cost.constant_bytes, ((op, a.recipe),))
+                Point(a.cost.cycles, a.cost.instructions, a.bound.constant_bytes, ((op, a.recipe),))
                 for a in several
                 if a.bound.kernel.name in names
             ]

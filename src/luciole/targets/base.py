@@ -58,15 +58,10 @@ CONSTANT_ALIGNMENT = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kernel costs for one run: executed instructions, estimated cycles, bytes of code, of packed constants, of
-    workspace.
-    """
+    """What one run of a kernel costs: executed instructions and estimated cycles."""
 
     instructions: int
     cycles: int
-    code_bytes: int
-    constant_bytes: int
-    workspace_bytes: int
 
 
 class KernelRecipe:
@@ -169,12 +164,8 @@ class GenericRecipe(KernelRecipe):
 
     def cost(self, op: Operator, target: Target) -> Cost:
         """From the loops of the kernel. What LLVM makes vectors of is not foreseen."""
-        bound = build_kernel(op, self)
-        kernel = bound.kernel if target.has("long_multiply") else expand_long_multiply(bound.kernel)
-        instructions = estimated_instructions(kernel, target)
-        constants = sum(data.nbytes for _, data in bound.constants)
-        cycles = int(1.3 * instructions)
-        return Cost(instructions, cycles, estimated_code_bytes(kernel, target), constants, bound.workspace_bytes)
+        instructions = estimated_instructions(_final(build_kernel(op, self).kernel, target), target)
+        return Cost(instructions, int(1.3 * instructions))
 
     @property
     def is_scheduled(self) -> bool:
@@ -263,11 +254,12 @@ def _ranked(op: Operator, target: Target, may_trade_memory: bool) -> list[tuple[
 
 @dataclass(frozen=True, eq=False)
 class Alternative:
-    """A recipe for an operator with the kernel that it makes and what that costs."""
+    """A recipe for an operator with the kernel that it makes, what a run costs, and the estimated bytes of code."""
 
     recipe: KernelRecipe
     bound: BoundKernel
     cost: Cost
+    code_bytes: int
 
     @property
     def words(self) -> str:
@@ -298,15 +290,14 @@ def alternatives(
         except NotImplementedError:
             continue
         if bound.kernel not in [other.bound.kernel for other in found]:
-            found.append(Alternative(recipe, bound, _cost_of(op, recipe, bound, target)))
+            code_bytes = estimated_code_bytes(_final(bound.kernel, target), target)
+            found.append(Alternative(recipe, bound, recipe.cost(op, target), code_bytes))
     return sorted(found, key=lambda alternative: alternative.cost.cycles)
 
 
-def _cost_of(op: Operator, recipe: KernelRecipe, bound: BoundKernel, target: Target) -> Cost:
-    """What a recipe says of its kernel, and the bytes of code by the kernel itself."""
-    cost = recipe.cost(op, target)
-    kernel = bound.kernel if target.has("long_multiply") else expand_long_multiply(bound.kernel)
-    return replace(cost, code_bytes=estimated_code_bytes(kernel, target))
+def _final(kernel: Kernel, target: Target) -> Kernel:
+    """The kernel with the multiplications that a target has, for estimates."""
+    return kernel if target.has("long_multiply") else expand_long_multiply(kernel)
 
 
 @dataclass(frozen=True)
@@ -322,6 +313,11 @@ class BoundKernel:
     #: Names of the result buffers in order.
     results: tuple[str, ...]
     workspace_bytes: int
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the packed constants."""
+        return sum(data.nbytes for _, data in self.constants)
 
 
 def build_kernel(op: Operator, recipe: KernelRecipe = GENERIC) -> BoundKernel:

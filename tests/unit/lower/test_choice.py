@@ -24,8 +24,8 @@ from support.small_models import small_int8
 
 def alternative(kernel: str, cycles: int, code: int, constants: int) -> Alternative:
     """A way to compute something that costs this."""
-    bound = BoundKernel(Kernel(kernel, (), ()), kernel, (), (), (), 0)
-    return Alternative(KernelRecipe(), bound, Cost(cycles, cycles, code, constants, 0))
+    bound = BoundKernel(Kernel(kernel, (), ()), kernel, (), (("w", np.zeros(constants, np.int8)),), (), 0)
+    return Alternative(KernelRecipe(), bound, Cost(cycles, cycles), code)
 
 
 def random_layers(seed: int) -> dict[Operator, list[Alternative]]:
@@ -46,8 +46,8 @@ def all_points(layers: dict[Operator, list[Alternative]]) -> list[tuple[int, int
     """Cycles and bytes of every choice there is."""
     found = []
     for chosen in product(*layers.values()):
-        code = {a.bound.kernel.name: a.cost.code_bytes for a in chosen}
-        constants = sum(a.cost.constant_bytes for a in chosen)
+        code = {a.bound.kernel.name: a.code_bytes for a in chosen}
+        constants = sum(a.bound.constant_bytes for a in chosen)
         found.append((sum(a.cost.cycles for a in chosen), sum(code.values()) + constants))
     return found
 

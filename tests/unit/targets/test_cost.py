@@ -64,12 +64,10 @@ def test_estimates_are_close_to_emulated_cores(core: str) -> None:
             cost, recipe = alternative.cost, alternative.recipe
             (executed,) = measure_emulated([RecipeCase(op, s, recipe)], core)
             factor = GENERIC_FACTOR if recipe.name == "generic" else RECIPE_FACTOR
-            ratios = cost.instructions / executed, cost.code_bytes / code_bytes(alternative, target)
+            ratios = cost.instructions / executed, alternative.code_bytes / code_bytes(alternative, target)
             if not (1 / factor <= ratios[0] <= factor and 1 / CODE_FACTOR <= ratios[1] <= CODE_FACTOR):
                 wrong.append(f"{op.kind} by {alternative.words}: {ratios[0]:.2f} {ratios[1]:.2f}")
             assert cost.cycles >= cost.instructions
-            assert cost.constant_bytes == sum(data.nbytes for _, data in alternative.bound.constants)
-            assert cost.workspace_bytes == alternative.bound.workspace_bytes
     assert not wrong, "\n".join(wrong)
 
 

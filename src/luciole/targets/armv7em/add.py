@@ -93,7 +93,7 @@ class _Sum(KernelRecipe):
         pairs = self._pairs(op)
         each = 4 * 4 + 2 + 4 + (0 if self._found(op).center is None else 8)
         instructions = pairs.instructions(each + (12 if _range_of(op) != (-128, 127) else 0), 12)
-        return Cost(instructions, int(1.3 * instructions), 60 + 90 * pairs.unroll, 20, 0)
+        return Cost(instructions, int(1.3 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         coefficients, pairs = self._found(op), self._pairs(op)

@@ -175,9 +175,7 @@ class ConvHiLo(KernelRecipe):
         pairs_of_channels = -(-shape.out_channels // 2)
         rows = op.result_types()[0].shape[0] * shape.out_height
         instructions = int(rows * (pairs_of_channels * per_row + widened * shape.widening))
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        code = 2200 + 60 * self.unrolled_taps
-        return Cost(instructions, int(1.2 * instructions), code, constants, self.workspace_bytes(op))
+        return Cost(instructions, int(1.2 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         op = _lying(op)

@@ -32,7 +32,6 @@ from luciole.targets.armv7em.depthwise_plan import (
     Plan,
     Product,
     blocks_of,
-    code_bytes_of,
     instructions_of,
     plan_of,
     planned,
@@ -118,8 +117,7 @@ class DepthwisePlanes(KernelRecipe):
         assert isinstance(op, DepthwiseConv2d)
         plan = self._plan(op)
         instructions = op.x.type.shape[0] * instructions_of(plan)
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        return Cost(instructions, int(1.3 * instructions), code_bytes_of(plan), constants, plan.workspace_bytes)
+        return Cost(instructions, int(1.3 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)

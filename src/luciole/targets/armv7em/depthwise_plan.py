@@ -264,12 +264,3 @@ def _block_instructions(plan: Plan, outputs: int) -> int:
     words = len({p.word for p in products})
     row = len(products) + words + (0 if plan.is_unrolled else len({p.key for p in products}) + 4)
     return plan.outer.taps * row + 5 * outputs + (7 if len(plan.keys) <= PRELOADED_WORDS else 15)
-
-
-def code_bytes_of(plan: Plan) -> int:
-    """Bytes of code, within a third."""
-    whole, remainder = blocks_of(plan)
-    blocks = (BLOCK if whole else 0) + remainder
-    rows = plan.outer.taps if plan.is_unrolled else 1
-    widening = 460 + (40 + 40 * plan.rest if plan.rest else 0)
-    return widening + blocks * (4 * rows * (plan.inner.taps + 1) + 20)

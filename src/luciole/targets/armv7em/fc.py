@@ -111,10 +111,7 @@ class _FullyConnectedTiles(KernelRecipe):
                 turn = 4 / shape.unroll if 0 < shape.unroll < shape.chunks else 0
                 instructions += count * (shape.chunks * (each + turn) + 10 * outputs + (14 if turn else 2))
         instructions *= shape.rows
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        bodies = (TILE if tiles else 0) + rest
-        code = 200 + bodies * (max(1, shape.unroll) * (18 if self.is_packed else 20) + 40)
-        return Cost(int(instructions), int(1.3 * instructions), code, constants, self.workspace_bytes(op))
+        return Cost(int(instructions), int(1.3 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, FullyConnected)

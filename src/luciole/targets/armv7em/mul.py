@@ -68,7 +68,7 @@ class MulHalves(KernelRecipe):
         pairs, requantizer = self._pairs(op), op.requantizer()
         clamps = 0 if (requantizer.low, requantizer.high) == (-128, 127) else 4
         instructions = pairs.instructions(2 + 6 + 4 * (5 + clamps), 11 + clamps)
-        return Cost(instructions, int(1.3 * instructions), 60 + 120 * pairs.unroll, 16, 0)
+        return Cost(instructions, int(1.3 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Mul)

@@ -104,9 +104,7 @@ class PointwiseHiLo(KernelRecipe):
         per_pair_of_channels = pairs * inner + 3 * pairs // _unrolled(pairs, self.unroll) + 7 * 2 * TILE_PIXELS + 14
         per_pair_of_channels += self._parameters(op).extra_instructions
         instructions = groups * (channels // 2 * per_pair_of_channels + 4 * TILE_PIXELS * in_channels)
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        code = 2 * (60 * self.unroll + 400)
-        return Cost(int(instructions), int(instructions * 1.2), code, constants, self.workspace_bytes(op))
+        return Cost(int(instructions), int(instructions * 1.2))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Conv2d)

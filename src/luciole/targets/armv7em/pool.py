@@ -177,7 +177,7 @@ class MeanHalves(_Pool):
         words = _words(channels)
         group = count * (words * 2 + 1 + 4 / _unrolled(count)) + GROUP * words * 12 + 8
         instructions = int(outer * -(-channels // (GROUP * words)) * group) + 20
-        return Cost(instructions, int(1.3 * instructions), 250 + 60 * GROUP * words, 0, 0)
+        return Cost(instructions, int(1.3 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Mean)
@@ -219,7 +219,7 @@ class AddPixelSumsHalves(_Pool):
         pixels, unroll = height * width, _unrolled(height * width)
         group = pixels * (2 * words + 1 + (0 if unroll == pixels else 4 / unroll)) + 9 * words + 5
         instructions = int(batch * channels // (GROUP * words) * group) + 16
-        return Cost(instructions, int(1.5 * instructions), 120 + 60 * words, 0, 0)
+        return Cost(instructions, int(1.5 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, AddPixelSums)
@@ -304,8 +304,7 @@ def _pool_cost(op: Pool, finish: float, turn: int, pixel: int) -> Cost:
         window = rows * (columns * each + (0 if rows == 1 else 6))
     group = window + words * finish + turn
     instructions = int(pixels * (-(-channels // (GROUP * words)) * group + pixel))
-    code = 250 + words * (15 * int(finish) + (16 * op.size[0] * op.size[1] if _is_written_out(op) else 0))
-    return Cost(instructions, int(1.3 * instructions), code, 0, 0)
+    return Cost(instructions, int(1.3 * instructions))
 
 
 def _alignment(op: Operator) -> int:

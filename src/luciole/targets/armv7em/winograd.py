@@ -156,9 +156,7 @@ class ConvWinograd(KernelRecipe):
         whole, rest = divmod(-(-shape.out_width // 2), shape.tiles)
         rows = op.result_types()[0].shape[0] * -(-shape.out_height // 2)
         instructions = rows * (whole * group(shape.tiles) + group(rest))
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        code = 300 + (1100 + 56 * shape.unroll) * (2 if rest and whole else 1)
-        return Cost(instructions, int(1.2 * instructions), code, constants, shape.workspace_bytes)
+        return Cost(instructions, int(1.2 * instructions))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Conv2d)

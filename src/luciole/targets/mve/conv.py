@@ -21,7 +21,6 @@ from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.mve import copies
 from luciole.targets.mve.dot import (
     VECTOR,
-    dot_bytes,
     dot_channels,
     dot_constants,
     dot_instructions,
@@ -44,10 +43,10 @@ def _weights_problem(op: Convolution | FullyConnected) -> str:
     return requantization_problem(op.sums())
 
 
-def _cost(sums: WeightedSum, pixels: int, count: int, gathering: int, workspace: int) -> Cost:
+def _cost(sums: WeightedSum, pixels: int, count: int, gathering: int) -> Cost:
     """Cycles: one beat-pair a vector instruction, as on a core with two beats a cycle."""
     instructions = pixels * (dot_instructions(sums, count) + gathering)
-    return Cost(instructions, 2 * instructions, 400, dot_bytes(sums, count), workspace)
+    return Cost(instructions, 2 * instructions)
 
 
 @kernel("fully_connected", DType.I8, needs={"mve"})
@@ -71,7 +70,7 @@ class FullyConnectedVectors(KernelRecipe):
         """From counting the loops."""
         assert isinstance(op, FullyConnected)
         count = op.w.type.shape[1]
-        return _cost(op.sums(), op.x.type.elements // count, count, 6, 0)
+        return _cost(op.sums(), op.x.type.elements // count, count, 6)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, FullyConnected)
@@ -123,7 +122,7 @@ class ConvVectors(KernelRecipe):
         if _has_whole_rows(op) and not _is_pointwise(op):
             gathering = min(gathering, 60)
         count = _window_bytes(op) if _is_pointwise(op) else padded_count(_window_bytes(op))
-        return _cost(op.sums(), pixels, count, gathering, self.workspace_bytes(op))
+        return _cost(op.sums(), pixels, count, gathering)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Convolution)

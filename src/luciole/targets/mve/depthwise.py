@@ -68,10 +68,7 @@ class DepthwiseVectors(KernelRecipe):
         assert isinstance(op, DepthwiseConv2d)
         plan = _plan(op)
         instructions = plan.batch * plan.instructions
-        constants = blocks_of(plan.channels) * (LANES * plan.taps + BLOCK_BYTES)
-        bodies = plan.pixels + plan.outputs[1] % plan.pixels
-        code = 300 + len(plan.parts()) * (12 * plan.taps + 100) * bodies
-        return Cost(instructions, 2 * instructions, code, constants, plan.workspace_bytes)
+        return Cost(instructions, 2 * instructions)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)

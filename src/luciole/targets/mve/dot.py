@@ -169,8 +169,3 @@ def dot_instructions(sums: WeightedSum, count: int) -> int:
     if vectors <= UNROLLED_VECTORS:
         return blocks_of(sums.channels) * (9 * vectors + 20) + 8
     return blocks_of(sums.channels) * (10 * vectors + 24) + 8
-
-
-def dot_bytes(sums: WeightedSum, count: int) -> int:
-    """Bytes of constants of `dot_channels`."""
-    return blocks_of(sums.channels) * (LANES * padded_count(count) + BLOCK_BYTES)

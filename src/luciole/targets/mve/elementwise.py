@@ -40,8 +40,7 @@ class ElementwiseVectors(KernelRecipe):
         """From counting the loop."""
         elements = op.result_types()[0].elements
         instructions = INSTRUCTIONS * -(-elements // 4) + 20
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        return Cost(instructions, 2 * instructions, 200, constants, 0)
+        return Cost(instructions, 2 * instructions)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, BinaryOperator)

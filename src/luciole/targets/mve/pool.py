@@ -50,8 +50,7 @@ class AveragePoolVectors(KernelRecipe):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""
         assert isinstance(op, AveragePool2d)
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        return _cost(op, 9, 4 * 13, constants)
+        return _cost(op, 9, 4 * 13)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, AveragePool2d)
@@ -71,7 +70,7 @@ class MaxPoolVectors(KernelRecipe):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loops."""
         assert isinstance(op, MaxPool2d)
-        return _cost(op, 3, 4, 0)
+        return _cost(op, 3, 4)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, MaxPool2d)
@@ -136,9 +135,9 @@ def _reciprocal(count: int) -> int:
     return -(-(1 << RECIPROCAL_BITS) // count)
 
 
-def _cost(op: Pool, tap: int, finish: int, constants: int) -> Cost:
+def _cost(op: Pool, tap: int, finish: int) -> Cost:
     instructions = pool_instructions(op, BLOCK, tap, finish)
-    return Cost(instructions, 2 * instructions, 300, constants, 0)
+    return Cost(instructions, 2 * instructions)
 
 
 def _is_one_run(op: Pool) -> bool:

@@ -38,8 +38,7 @@ def _cost(runs: list[Tiles], rows: int, plan: RowPlan | None) -> Cost:
     copying = len(runs) * plan.copying_instructions if plan else 8
     instructions = rows * (sum(tiles.instructions for tiles in runs) + copying)
     cycles = rows * (sum(max(tiles.beats, tiles.instructions) for tiles in runs) + copying)
-    code = 150 + sum(tiles.code_bytes for tiles in {tiles.count: tiles for tiles in runs}.values())
-    return Cost(instructions, cycles, code, runs[0].constant_bytes, plan.workspace_bytes if plan else 0)
+    return Cost(instructions, cycles)
 
 
 @kernel("fully_connected", DType.I8, needs={"rvv"})

@@ -65,7 +65,7 @@ class DepthwiseVectors(KernelRecipe):
         # A register is a beat: widened products take four for each one of inputs.
         beats = sum(layer.taps * block.lanes // 16 * 8 for block in layer.blocks) * op.result_types()[0].elements
         cycles = max(instructions, beats // op.sums().channels)
-        return Cost(instructions, cycles, layer.code_bytes, layer.constant_bytes, layer.plan.workspace_bytes)
+        return Cost(instructions, cycles)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)
@@ -122,19 +122,6 @@ class _Layer:
         line = 3 * columns + 3 * inputs + columns * pixels
         loop = 3 if self.taps > WRITTEN_TAPS else 0
         return len(self.blocks) * (lines * (line + loop) + pixels * self.scaling.instructions + 6) + 5
-
-    @property
-    def code_bytes(self) -> int:
-        lines = self.op.window.kernel[0] if self.taps <= WRITTEN_TAPS else 1
-        tiles = {self.tile(n) for n in self.plan.counts} | {n % self.tile(n) for n in self.plan.counts} - {0}
-        shapes = len({(block.count, block.lanes) for block in self.blocks})
-        columns = self.op.window.kernel[1]
-        return 200 + shapes * sum(16 * lines * columns * (n + 1) + 50 * n + 60 for n in sorted(tiles))
-
-    @property
-    def constant_bytes(self) -> int:
-        blocks = sum(self.taps * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
-        return blocks + self.scaling.header_bytes
 
 
 def _pixels(k: LoopBuilder, layer: _Layer, v: Views, source: Expr, target: Expr, count: int) -> None:

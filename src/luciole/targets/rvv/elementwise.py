@@ -40,9 +40,8 @@ class ElementwiseVectors(KernelRecipe):
     def cost(self, op: Operator, target: Target) -> Cost:
         """From counting the loop."""
         vectors = -(-op.result_types()[0].elements // LANES)
-        constants = sum(data.nbytes for data in self.constants(op).values())
         # Most instructions work on eight registers, a cycle each.
-        return Cost(INSTRUCTIONS * vectors + 20, 6 * INSTRUCTIONS * vectors, 250, constants, 0)
+        return Cost(INSTRUCTIONS * vectors + 20, 6 * INSTRUCTIONS * vectors)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, BinaryOperator)

@@ -38,8 +38,7 @@ class AveragePoolVectors(KernelRecipe):
         """From counting the loops."""
         assert isinstance(op, AveragePool2d)
         instructions = pool_instructions(op, SUM_LANES, tap=4, finish=20)
-        constants = sum(data.nbytes for data in self.constants(op).values())
-        return Cost(instructions, 4 * instructions, 300, constants, 0)
+        return Cost(instructions, 4 * instructions)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, AveragePool2d)
@@ -59,7 +58,7 @@ class MaxPoolVectors(KernelRecipe):
         """From counting the loops."""
         assert isinstance(op, MaxPool2d)
         instructions = pool_instructions(op, BYTE_LANES, tap=3, finish=4)
-        return Cost(instructions, 3 * instructions, 300, 0, 0)
+        return Cost(instructions, 3 * instructions)
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, MaxPool2d)

@@ -89,12 +89,6 @@ class Tiles:
         return {"weights": packed_weights(self.sums), "channels": self.scaling.packed()}
 
     @property
-    def constant_bytes(self) -> int:
-        """Bytes of the constants."""
-        blocks = sum(self.runs.products * b.lanes + self.scaling.block_bytes(b.lanes) for b in self.blocks)
-        return blocks + self.scaling.header_bytes
-
-    @property
     def instructions(self) -> int:
         """Executed instructions of `emit_tiles`, from counting."""
         whole, rest = divmod(self.count, self.pixels)
@@ -110,14 +104,6 @@ class Tiles:
         inner = runs.lines * runs.taps * (turns * (1 + pointers) + (2 * pointers if turns else 0))
         loops = inner + 3 * runs.lines * (runs.lines > 1) + 3 * runs.lines * runs.taps * (runs.taps > 1)
         return len(self.blocks) * (products + loops + pixels * (self.scaling.instructions + 2) + 10) + 6
-
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of the code of `emit_tiles`, about."""
-        bodies = [n for n in (self.pixels, self.count % self.pixels) if n]
-        shapes = len({(block.count, block.lanes) for block in self.blocks})
-        written = self.runs.length if self.runs.length < 2 * UNROLLED else UNROLLED + self.runs.length % UNROLLED
-        return shapes * sum(written * (11 + 8 * n) + 50 * n + 50 for n in bodies)
 
     @property
     def beats(self) -> int:

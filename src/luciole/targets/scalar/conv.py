@@ -20,7 +20,6 @@ from luciole.kernel.core import Expr, Operand, maximum, minimum
 from luciole.ops.conv import Conv2d
 from luciole.ops.matmul import FullyConnected
 from luciole.targets.base import Cost
-from luciole.targets.scalar.machine import Machine
 from luciole.targets.scalar.recipe import TiledRecipe, tiled
 from luciole.targets.scalar.rows import Rows, emit_rows, plan_rows
 from luciole.targets.scalar.strips import copied, fill_byte
@@ -102,7 +101,7 @@ class TiledConv(TiledRecipe):
             width = math.gcd(4, plan.column_bytes)
             strips = -(-plan.count // plan.strip)
             instructions += rows * strips * plan.workspace_bytes * 3 // width
-        return _cost(self.machine, plan.rows, instructions, plan.count, plan.workspace_bytes)
+        return Cost(instructions, int(instructions * self.machine.cycles_per_instruction))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, Conv2d)
@@ -238,7 +237,7 @@ class TiledFullyConnected(TiledRecipe):
         assert isinstance(op, FullyConnected)
         rows, count = self._rows(op), self._count(op)
         instructions = rows.instructions(count) + 2 * count * self.workspace_bytes(op)
-        return _cost(self.machine, rows, instructions, count, self.workspace_bytes(op))
+        return Cost(instructions, int(instructions * self.machine.cycles_per_instruction))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, FullyConnected)
@@ -263,9 +262,3 @@ class TiledFullyConnected(TiledRecipe):
             op.w.type.shape[1] * op.w.type.dtype.size_bytes,
             count,
         )
-
-
-def _cost(machine: Machine, rows: Rows, instructions: int, count: int, workspace: int) -> Cost:
-    constants = rows.weights.nbytes + rows.parameters.nbytes
-    cycles = int(instructions * machine.cycles_per_instruction)
-    return Cost(instructions, cycles, rows.code_bytes(count) + 300, constants, workspace)

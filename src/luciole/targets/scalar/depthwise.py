@@ -133,10 +133,7 @@ class TiledDepthwise(TiledRecipe):
         gathered_rows = rows * plane.rows(plane.strip) // plane.strip * plane.channels // plane.group
         instructions = rows * plane.out_channels * _line_instructions(self.machine, plane, plane.tile)
         instructions += gathered_rows * (3 * plane.columns + 15)
-        constants = op.w.type.elements * plane.element + _parameter_bytes(plane) * plane.out_channels
-        code = 400 + 4 * math.prod(plane.kernel) * plane.tile * (1 + self.machine.product)
-        cycles = int(instructions * self.machine.cycles_per_instruction)
-        return Cost(instructions, cycles, code, constants, plane.workspace_bytes)
+        return Cost(instructions, int(instructions * self.machine.cycles_per_instruction))
 
     def build(self, k: LoopBuilder, op: Operator, v: Views) -> None:
         assert isinstance(op, DepthwiseConv2d)

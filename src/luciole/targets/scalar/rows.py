@@ -113,13 +113,6 @@ class Rows:
             self.length * a_product + turns * self.machine.turn + products * self.machine.requantize + 3 * channels + 8
         )
 
-    def code_bytes(self, count: int) -> int:
-        """About how many bytes of code the tiles of `count` windows take."""
-        bodies = (1 + bool(count % self.pixels and count > self.pixels)) * (1 + bool(self.groups[1]))
-        products = self.pixels * self.channels
-        a_product = self.pixels + self.channels + self.machine.product * products
-        return bodies * 3 * (self.unroll * a_product + self.machine.requantize * products)
-
 
 def plan_rows(machine: Machine, sums: WeightedSum, order: Array, step: int, count: int) -> Rows:
     """The cheapest tile for runs of `count` windows that begin `step` bytes apart. `order` tells which weight of a

@@ -109,7 +109,7 @@ def test_instructions_are_few_and_costs_honest(inputs: int, outputs: int, most: 
         stated = recipe.cost(layer.op, M4)
         assert executed == pytest.approx(stated.instructions, rel=0.1)
         assert executed / layer.op.macs() <= most + (0.3 if recipe is PAIRS else 0)
-        assert stated.constant_bytes == (inputs + 4) * outputs + 12
+        assert layer.bound.constant_bytes == (inputs + 4) * outputs + 12
 
 
 def test_what_the_recipes_refuse() -> None:

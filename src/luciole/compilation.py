@@ -205,7 +205,7 @@ class Compilation:
         if limit is None or needed <= limit:
             return
         remedies = ["a smaller input"]
-        if any(buffer.dtype.is_float for buffer in program.in_region(ARENA)):
+        if any(buffer.dtype.is_real for buffer in program.in_region(ARENA)):
             remedies.append("int8 instead of floats")
         if self.options.keep_input or self.options.keep_output:
             remedies.append("no --keep-input or --keep-output")

@@ -15,6 +15,8 @@ from luciole.program.core import Program
 
 #: Float results may differ from the reference by this much, relative to the largest magnitude of the result.
 FLOAT_TOLERANCE = 1e-5
+#: The same for half floats, whose last place is 1e-3 of them.
+HALF_TOLERANCE = 4e-3
 
 #: Compiles a graph and runs it on the sample; the program, and the outputs by name.
 CompileAndRun = Callable[[Graph], tuple[Program, Mapping[str, Array]]]
@@ -52,7 +54,8 @@ def elements_differ(found: Array, expected: Array) -> Array:
     if found.dtype.kind != "f":
         return np.asarray(found != expected)
     finite = np.abs(expected[np.isfinite(expected)])
-    limit = FLOAT_TOLERANCE * (float(finite.max(initial=0.0)) or 1.0)
+    tolerance = HALF_TOLERANCE if found.dtype == np.float16 else FLOAT_TOLERANCE
+    limit = tolerance * (float(finite.max(initial=0.0)) or 1.0)
     with np.errstate(invalid="ignore"):
         close = np.abs(found.astype(np.float64) - expected.astype(np.float64)) <= limit
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))

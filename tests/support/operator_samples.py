@@ -40,7 +40,7 @@ class Sample:
     def is_float(self) -> bool:
         """Whether floats are among operands or results."""
         types = [value.type for value in self.op.operands] + list(self.op.result_types())
-        return any(type.dtype.is_float for type in types)
+        return any(type.dtype.is_real for type in types)
 
     @property
     def is_long(self) -> bool:

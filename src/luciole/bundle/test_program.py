@@ -23,6 +23,10 @@ from luciole.ir.types import Array, DType, TensorType
 FLOAT_TOLERANCE = 1e-4
 
 
+#: How far half floats may be, in units of their last place: each operator rounds its result.
+HALF_TOLERANCE = 4
+
+
 @dataclass(frozen=True)
 class Sample:
     """Inputs and the outputs that belong to them, in the order of the model."""
@@ -72,18 +76,22 @@ class _TestedTensor:
     values: str
     address: str
     tolerance: str
+    difference_type: str
 
 
 def _tested(tensor: Tensor, data: Array, address: str, is_output: bool) -> _TestedTensor:
     tolerance = ""
-    if is_output and tensor.dtype.is_float:
+    difference_type = tensor.c_type
+    if is_output and tensor.dtype is DType.F16:
+        tolerance, difference_type = str(HALF_TOLERANCE), "int32_t"
+    elif is_output and tensor.dtype.is_float:
         finite = np.abs(data[np.isfinite(data)])
         largest = float(finite.max()) if finite.size else 0.0
         tolerance = float_literal(float(f"{FLOAT_TOLERANCE * max(largest, 1e-30):.3g}"), tensor.dtype)
         # Fewer digits than a float has, so that the last bits of this machine's sums do not show.
         data = np.array([float(f"{v:.6g}") for v in data.reshape(-1).tolist()], tensor.dtype.numpy)
     values = "\n".join(wrapped(literals(data), "    "))
-    return _TestedTensor(tensor.name, tensor.c_type, tensor.elements, values, address, tolerance)
+    return _TestedTensor(tensor.name, tensor.c_type, tensor.elements, values, address, tolerance, difference_type)
 
 
 def _addresses(interface: Interface) -> list[str]:
@@ -102,7 +110,7 @@ def _arbitrary(type: TensorType, index: int) -> Array:
     """Numbers without a pattern, by Knuth's multiplicative hash, so that they depend on no library's generator."""
     counters = np.arange(1, type.elements + 1, dtype=np.uint64) + np.uint64(7919 * index)
     mixed = (counters * np.uint64(2654435761)) & np.uint64(0xFFFF_FFFF)
-    if type.dtype.is_float:
+    if type.dtype.is_real:
         data: Array = (mixed.astype(np.float64) / 2.0**31 - 1.0).astype(type.dtype.numpy)
     elif type.dtype is DType.BOOL:
         data = mixed >= np.uint64(1 << 31)

@@ -93,7 +93,7 @@ def random_inputs(program: Program) -> dict[str | int, Array]:
     arrays: dict[str | int, Array] = {}
     for position, value in enumerate(program.graph.inputs):
         dtype = value.type.dtype
-        if dtype.is_float:
+        if dtype.is_real:
             arrays[position] = random.uniform(-1, 1, value.type.shape).astype(dtype.numpy)
         else:
             low, high = dtype.limits

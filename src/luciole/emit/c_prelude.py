@@ -29,7 +29,7 @@ from luciole.emit.c_doubles import DOUBLE_HELPERS
 from luciole.errors import InternalError
 from luciole.ir.types import DType
 
-#: Types of registers. A truth value is an `int` in registers and a byte in memory.
+#: Types of registers. A truth value is an `int` in registers and a byte in memory; half floats are their bits.
 REGISTER_TYPES: dict[DType, str] = {
     DType.BOOL: "int",
     DType.I8: "int8_t",
@@ -40,6 +40,7 @@ REGISTER_TYPES: dict[DType, str] = {
     DType.U32: "uint32_t",
     DType.I64: "int64_t",
     DType.U64: "uint64_t",
+    DType.F16: "uint16_t",
     DType.F32: "float",
     DType.F64: "double",
     DType.INDEX: "int32_t",

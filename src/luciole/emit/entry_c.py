@@ -332,6 +332,8 @@ def literals(data: Array) -> list[str]:
     """The elements as constants of C that compilers take without a warning for the element's type, in C99 and C++98."""
     values = np.ascontiguousarray(data).reshape(-1)
     match DType.of(data):
+        case DType.F16:
+            return [str(v) for v in values.view(np.uint16).tolist()]
         case DType.F32 | DType.F64 as dtype:
             return [_float_literal(float(v), dtype) for v in values]
         case DType.U32:

@@ -18,6 +18,7 @@ TYPES: dict[DType, str] = {
     DType.U32: "i32",
     DType.I64: "i64",
     DType.U64: "i64",
+    DType.F16: "i16",
     DType.F32: "float",
     DType.F64: "double",
     DType.INDEX: "i32",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 from luciole.errors import CompileError, InternalError, Location
 from luciole.graph.facts import found_once
 from luciole.ir.quant import Quant
-from luciole.ir.types import Array, Shape, TensorType, merged_axes
+from luciole.ir.types import Array, DType, Shape, TensorType, merged_axes
 
 if TYPE_CHECKING:
     from luciole.graph.samples import Samples
@@ -83,6 +83,9 @@ class Operator:
     #: tuple).
     compute: ClassVar[Callable[..., Any]]
 
+    #: Whether it moves or converts numbers only, so that it may take f16.
+    takes_halves: ClassVar[bool] = False
+
     quant: Quant | None = field(default=None, kw_only=True)
     location: Location = field(default=Location(), kw_only=True)
 
@@ -133,7 +136,9 @@ class Operator:
         raise NotImplementedError
 
     def result_types(self) -> tuple[TensorType, ...]:
-        """The types of all results."""
+        """The types of all results. Raises `CompileError` when operands or attributes do not fit."""
+        if not self.takes_halves and any(value.type.dtype is DType.F16 for value in self.operands):
+            raise self.error("f16 is only moved and cast; cast it to f32 to compute", "unsupported-types")
         types = self.infer()
         return types if isinstance(types, tuple) else (types,)
 

@@ -235,7 +235,7 @@ class GraphParser(Scanner):
             self.fail(f"expected a list of {type.elements} numbers, or a hash", offset)
         if type.dtype is DType.BOOL:
             fits = all(isinstance(n, bool) for n in numbers)
-        elif type.dtype.is_float:
+        elif type.dtype.is_real:
             fits = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
         else:
             lowest, highest = type.dtype.limits

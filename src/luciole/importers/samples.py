@@ -62,7 +62,7 @@ def feed(sample: Array, value: Value, scaling: Scaling) -> Array:
     if scaling.is_identity and shaped.dtype == np.uint8 and dtype is DType.I8:
         return (shaped.astype(np.int16) - 128).astype(np.int8)
     reals = (shaped.astype(np.float64) - scaling.zero) * scaling.scale
-    if dtype.is_float:
+    if dtype.is_real:
         return reals.astype(dtype.numpy)
     if quant is None or quant.is_per_channel or (shaped.dtype.kind != "f" and scaling.is_identity):
         raise CompileError.of(

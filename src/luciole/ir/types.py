@@ -24,7 +24,7 @@ class DType(Enum):
 
     `INDEX` is the type of loop variables and addresses in kernels: a signed integer of 32 bits whose arithmetic never
     overflows (the interpreter checks it), so that compilers may widen it freely. `POINTER` is the type of an address in
-    a kernel; no tensor has either.
+    a kernel; no tensor has either. `F16` is a type to store numbers in: they are moved and converted, and nothing else.
     """
 
     BOOL = "bool"
@@ -36,6 +36,7 @@ class DType(Enum):
     U32 = "u32"
     I64 = "i64"
     U64 = "u64"
+    F16 = "f16"
     F32 = "f32"
     F64 = "f64"
     INDEX = "index"
@@ -43,13 +44,18 @@ class DType(Enum):
 
     @property
     def is_float(self) -> bool:
-        """Whether this is a floating-point type."""
+        """Whether this is a floating-point type with arithmetic."""
         return self in (DType.F32, DType.F64)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether this is a floating-point type."""
+        return self in (DType.F16, DType.F32, DType.F64)
 
     @property
     def is_integer(self) -> bool:
         """Whether this is an integer type, `INDEX` included and `BOOL` not."""
-        return self not in (DType.F32, DType.F64, DType.BOOL, DType.POINTER)
+        return not self.is_real and self not in (DType.BOOL, DType.POINTER)
 
     @property
     def is_signed(self) -> bool:
@@ -94,6 +100,7 @@ _NUMPY: dict[DType, np.dtype[np.generic]] = {
     DType.U32: np.dtype(np.uint32),
     DType.I64: np.dtype(np.int64),
     DType.U64: np.dtype(np.uint64),
+    DType.F16: np.dtype(np.float16),
     DType.F32: np.dtype(np.float32),
     DType.F64: np.dtype(np.float64),
     DType.INDEX: np.dtype(np.int32),

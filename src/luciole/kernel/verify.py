@@ -281,7 +281,7 @@ class _Verifier:
                     types = ", ".join(e.dtype.value for e in children(expr))
                     yield f"[4] select of {types}"
             case Cast():
-                if DType.POINTER in (expr.a.dtype, expr.dtype):
+                if {DType.POINTER, DType.F16} & {expr.a.dtype, expr.dtype}:
                     yield f"[4] {expr.a.dtype.value} cannot become {expr.dtype.value}"
             case Bitcast():
                 kinds = (expr.a.dtype, expr.dtype)
@@ -356,8 +356,10 @@ class _Verifier:
                 yield f"[4] {operation} of pointer and {b.value}"
         elif a is not b:
             yield f"[4] {operation} of {a.value} and {b.value}"
-        elif (a.is_float and operation not in _FLOAT_OPERATIONS) or (
-            a is DType.BOOL and operation not in _BOOL_OPERATIONS
+        elif (
+            a is DType.F16
+            or (a.is_float and operation not in _FLOAT_OPERATIONS)
+            or (a is DType.BOOL and operation not in _BOOL_OPERATIONS)
         ):
             yield f"[4] {operation} of {a.value}"
         elif a.is_integer and not self.is_dead:
@@ -371,7 +373,7 @@ class _Verifier:
         a, b = expr.a.dtype, expr.b.dtype
         if expr.operation not in COMPARISONS:
             yield f"[4] there is no comparison {expr.operation}"
-        elif a is not b:
+        elif a is not b or a is DType.F16:
             yield f"[4] {expr.operation} of {a.value} and {b.value}"
         elif a is DType.POINTER:
             left, right = roots_of(expr.a, self.roots), roots_of(expr.b, self.roots)

@@ -11,7 +11,7 @@ from luciole.graph.core import Elementwise, Operator, Value, Views, operator
 from luciole.graph.foreign import ForeignNode
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, DType, TensorType
-from luciole.kernel import core
+from luciole.kernel import core, halves
 from luciole.kernel.core import Constant, Expr, maximum, minimum, select
 from luciole.ops import common
 
@@ -28,6 +28,8 @@ class Cast(Elementwise):
     x: Value
     to: str
 
+    takes_halves = True
+
     @property
     def dtype(self) -> DType:
         """The element type of the result."""
@@ -43,6 +45,7 @@ class Cast(Elementwise):
         if x.dtype.kind != "f" or not self.dtype.is_integer:
             with np.errstate(over="ignore", under="ignore"):
                 return x.astype(self.dtype.numpy)
+        x = x.astype(np.float32) if x.dtype == np.float16 else x
         low, high = _float_limits(self.dtype, DType.of(x))
         inside = np.clip(np.where(np.isnan(x), x.dtype.type(0), x), low, high)
         result = inside.astype(self.dtype.numpy)
@@ -50,6 +53,12 @@ class Cast(Elementwise):
 
     def element(self, v: Views, *operands: Expr) -> Expr:
         (x,) = operands
+        if x.dtype is self.dtype:
+            return x
+        if self.dtype is DType.F16:
+            return _half(x)
+        if x.dtype is DType.F16:
+            x = halves.half_to_float(core.Bitcast(x.as_data(), DType.U16))
         if not x.dtype.is_float or self.dtype.is_float:
             return x.cast(self.dtype)
         if self.dtype is DType.BOOL:
@@ -65,6 +74,17 @@ class Cast(Elementwise):
         extremes = (0.0, -0.0, 0.99, -0.99, 1.5, -1.5, 127.9, -128.9, 255.5, 3e9, -3e9, 1e20, -1e20, 1e-45)
         for target in (DType.BOOL, *common.PLAIN_INTEGERS):
             yield cls(s.f32_values(*extremes, np.nan, np.inf, -np.inf, 2147483520.0), target.value)
+        halves = np.array([0, 1, -1, 65504, 65519.9, 65520, 5.96e-8, 2.98e-8, 3e-8, 6.1e-5, 6.104e-5, 0.1, 1e30, -2049])
+        steps = np.array([2.0**-24 * 1.5, 2.0**-24 * 2.5, 2.0**-15, 1 + 2.0**-11, 1 + 3 * 2.0**-11, np.nan, np.inf])
+        for kind in (np.float32, np.float64):
+            yield cls(s.array(np.concatenate([halves, steps]).astype(kind)), "f16")
+        yield cls(s.array(np.array([1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-11 - 2.0**-40, -(2.0**-25) - 2.0**-60])), "f16")
+        bits = s.random.integers(0, 1 << 16, 40).astype(np.uint16)
+        bits[:6] = 0, 0x8000, 1, 0x7C00, 0xFC00, 0x03FF
+        for name in ("f32", "f64", "i32", "bool", "f16"):
+            yield cls(s.array(bits.view(np.float16)), name)
+        yield cls(s.numbers(DType.I64, 20), "f16")
+        yield cls(s.i32(20, low=-70000, high=70000), "f16")
         for source in common.SAMPLED_INTEGERS:
             yield cls(s.numbers(source, 30), "f32")
             yield cls(s.numbers(source, 30), "bool")
@@ -77,6 +97,12 @@ class Cast(Elementwise):
         for source in (*common.SAMPLED_INTEGERS, DType.I64, DType.F32, DType.BOOL):
             yield cls(s.numbers(source, 30), "f64")
         yield cls(s.numbers(DType.BOOL, 5), "i64")
+
+
+def _half(x: Expr) -> Expr:
+    """A number as half float; integers become floats before, which loses nothing that a half float has."""
+    nearest = halves.double_to_odd_float(x) if x.dtype is DType.F64 else x.cast(DType.F32)
+    return core.Bitcast(halves.float_to_half(nearest).as_data(), DType.F16)
 
 
 @operator("bitcast")

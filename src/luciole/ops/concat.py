@@ -21,6 +21,8 @@ from luciole.ops.tflite_options import axis_of, refuse_activation
 class Concat(Operator):
     """y = the operands one after the other along `axis`. Their quantizations are equal, and the result's."""
 
+    takes_halves = True
+
     xs: tuple[Value, ...]
     axis: int
 

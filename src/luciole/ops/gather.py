@@ -52,6 +52,8 @@ class Gather(Operator):
     beside x is ever read.
     """
 
+    takes_halves = True
+
     x: Value
     indices: Value
     axis: int = 0

@@ -19,6 +19,8 @@ from luciole.ops.tflite_options import axis_of
 class Reshape(Operator):
     """y = the elements of x in row-major order, under `shape`. No code where the buffer can be shared, else a copy."""
 
+    takes_halves = True
+
     x: Value
     shape: tuple[int, ...]
 

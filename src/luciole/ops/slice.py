@@ -22,6 +22,8 @@ from luciole.ops.tflite_options import axis_of
 class Slice(Operator):
     """y[i0, i1, ...] = x[begin[0] + i0 * strides[0], ...], `size` elements along each axis; strides may be negative."""
 
+    takes_halves = True
+
     x: Value
     begin: tuple[int, ...]
     size: tuple[int, ...]

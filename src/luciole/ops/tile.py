@@ -21,6 +21,8 @@ from luciole.ops.reshape import reshaped
 class Tile(Operator):
     """y[i0, i1, ...] = x[i0 mod n0, i1 mod n1, ...] for the sizes n of x, `repeats` times as long along each axis."""
 
+    takes_halves = True
+
     x: Value
     repeats: tuple[int, ...]
 

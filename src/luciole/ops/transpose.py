@@ -21,6 +21,8 @@ from luciole.ops.tflite_options import axis_of
 class Transpose(Operator):
     """y[i0, i1, ...] = x[j0, j1, ...] with j[permutation[a]] = i[a]: axis a of y is axis permutation[a] of x."""
 
+    takes_halves = True
+
     x: Value
     permutation: tuple[int, ...]
 

@@ -29,7 +29,8 @@ from luciole.importers.onnx.tensors import GRAPH_TYPES, MAXIMUM_RANK
 from luciole.importers.onnx.unrolling import KINDS as UNROLLED_KINDS
 from luciole.importers.onnx.unrolling import unroll
 from luciole.importers.onnx.upgrade import upgrade
-from luciole.ir.types import MAXIMUM_ELEMENTS, Array, TensorType
+from luciole.ir.types import MAXIMUM_ELEMENTS, Array, DType, TensorType
+from luciole.ops.cast import Cast
 from luciole.ops.catalog import load_operators
 from luciole.ops.onnx_options import is_weights
 
@@ -51,6 +52,27 @@ _OF_INTEGERS: tuple[str, ...] = (
     "Sub",
 )
 _OF_INTEGERS += ("Transpose", "Unsqueeze")
+
+#: Kinds that move or convert half floats as they are; all others compute in float32.
+_MOVING: tuple[str, ...] = (
+    "Cast",
+    "CastLike",
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+
+#: Of half floats these are computed as ONNX defines them by other operators, each of which rounds its result.
+_ROUNDED_BY_STEP = ("Softmax",)
 
 
 def load_onnx(data: bytes, file: str, folder: Path | None = None, dims: Mapping[str, int] | None = None) -> Graph:
@@ -155,7 +177,9 @@ class _Build:
         if node.kind in UNROLLED_KINDS:
             unroll(plain, node.inputs, opset, self)
             return
-        if node.kind not in onnx and is_standard_function(node.kind, opset):
+        is_half = any(value is not None and value.type.dtype is DType.F16 for value in foreign.inputs)
+        is_defined = is_half and node.kind in _ROUNDED_BY_STEP
+        if (node.kind not in onnx or is_defined) and is_standard_function(node.kind, opset):
             inner, constants, written = expand_function(replace(foreign, inputs=plain.inputs), node.inputs, opset)
             self.arrays.update(constants)
             for part in inner:
@@ -165,7 +189,7 @@ class _Build:
             raise foreign.unsupported(
                 f"{node.kind} is supported at compile time only, of constants and shapes", code="unsupported-operator"
             )
-        results = onnx.apply(foreign, self.g)
+        results = self._in_floats(foreign) if is_half else onnx.apply(foreign, self.g)
         is_constant = all(value is None or value.is_constant for value in foreign.inputs)
         if len(results) < len(node.outputs) and any(node.outputs[len(results) :]):
             raise foreign.unsupported(f"{node.kind} with {len(node.outputs)} results is not supported")
@@ -179,6 +203,27 @@ class _Build:
                 del self.values[name]
                 if is_weights(value):
                     self.dequantized[name] = value
+
+    def _in_floats(self, node: ForeignNode) -> tuple[Value, ...]:
+        """The results of a node with half floats: it computes in float32, and rounds each result."""
+        if node.kind in _MOVING:
+            return onnx.apply(node, self.g)
+        results = onnx.apply(replace(node, inputs=tuple(self._as_float(value) for value in node.inputs)), self.g)
+        kept = range(1, 3) if node.kind == "LayerNormalization" else ()
+        return tuple(
+            self.g.add(Cast(value, "f16", location=node.location))
+            if value.type.dtype is DType.F32 and index not in kept
+            else value
+            for index, value in enumerate(results)
+        )
+
+    def _as_float(self, value: Value | None) -> Value | None:
+        """A value with half floats as float32."""
+        if value is None or value.type.dtype is not DType.F16:
+            return value
+        if value.data is not None:
+            return self.g.constant(value.data.astype(np.float32), name=value.name)
+        return self.g.add(Cast(value, "f32"))
 
     def _add_branch(self, node: ForeignNode, opset: int) -> None:
         """Add the nodes of one branch of an `If` whose condition is known."""

@@ -31,7 +31,7 @@ def _import_dropout(node: ForeignNode, g: GraphBuilder) -> tuple[Value, ...]:
 
 @onnx("Cast")
 def _import_cast(node: ForeignNode, g: GraphBuilder) -> Value:
-    """Between truth values, integers, float32 and float64."""
+    """Between truth values, integers and floats."""
     target = node.integer("to")
     _, dtype, _ = ELEMENT_TYPES.get(target, ("", None, ""))
     x = node.input(0)

@@ -67,7 +67,7 @@ def read_tensor(tensor: Any, name: str, folder: Path | None, location: Location)
             "unsupported-type",
             f"{label} has element type {title}",
             location,
-            help="supported are FLOAT, DOUBLE, BOOL and integers",
+            help="supported are FLOAT, FLOAT16, DOUBLE, BOOL and integers",
             exit_code=EXIT_UNSUPPORTED,
         )
     shape = tuple(tensor.dims)

@@ -28,6 +28,7 @@ from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.ops.elementwise import Add, Mul, Sub
 from luciole.ops.matmul import FullyConnected
+from luciole.ops.pad import Pad
 from luciole.ops.pool import AveragePool2d, MaxPool2d
 from support.operator_samples import assert_nearly_equal, joined
 
@@ -170,6 +171,12 @@ def _elementwise(n: Numbers, kind: type[Add | Sub | Mul], *, is_repeated: bool =
     return kind(a, b, activation=n.activation, rounding=n.rounding, quant=n.samples.quant(0.1, n.between(-128, 127)))
 
 
+def _pad(n: Numbers) -> Operator:
+    """Borders around images, and behind channels in one of three."""
+    (top, left, bottom, right), behind = (n.below(4) for _ in range(4)), 4 * (n.below(3) == 0)
+    return Pad(n.samples.i8(n.batch, *n.size(), n.depth(), zero=n.zero), (0, top, left, 0), (0, bottom, right, behind))
+
+
 def _float_convolution(n: Numbers) -> Operator:
     s, kernel, depth, out = n.samples, n.kernel(), n.between(1, 9), n.between(1, 9)
     b = s.f32_weights(out) if n.below(4) else None
@@ -204,6 +211,7 @@ _INTEGERS: dict[str, Callable[[Numbers], Operator]] = {
     "sub": lambda n: _elementwise(n, Sub),
     "mul by channel": lambda n: _elementwise(n, Mul, is_repeated=True),
     "add to channel": lambda n: _elementwise(n, Add, is_repeated=True),
+    "pad": _pad,
 }
 _FLOATS: dict[str, Callable[[Numbers], Operator]] = {
     "f32 conv": _float_convolution,

@@ -78,9 +78,9 @@ class Pad(Operator):
 
     def kernel_shapes(self) -> dict[str, Shape]:
         """x with axes merged that no pad separates, y as one run."""
-        return {"x": tuple(size for _, size, _ in self._axes()), "y": (self.infer().elements,)}
+        return {"x": tuple(size for _, size, _ in self.axes()), "y": (self.infer().elements,)}
 
-    def _axes(self) -> list[tuple[int, int, int]]:
+    def axes(self) -> list[tuple[int, int, int]]:
         """(before, size, after) of each axis; an axis without pads is merged into the one before it."""
         axes: list[tuple[int, int, int]] = []
         for before, size, after in zip(self.before, self.x.type.shape, self.after, strict=True):
@@ -92,7 +92,7 @@ class Pad(Operator):
 
     def loops(self, k: LoopBuilder, v: Views) -> None:
         """Each axis fills a run before, goes through its elements, and fills a run after."""
-        axes = self._axes()
+        axes = self.axes()
         fill = Constant(self.fill(), v.y.dtype)
 
         def fill_run(begin: Operand, count: int) -> None:

@@ -50,6 +50,7 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.mul",
     "luciole.targets.armv7em.pool",
     "luciole.targets.scalar.depthwise",
+    "luciole.targets.scalar.pad",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.

@@ -23,7 +23,7 @@ def _sweep(core: str, seed: int, count: int) -> None:
 
 @pytest.mark.parametrize("core", SWEPT_CORES)
 def test_random_layers_by_the_kernels_of_a_core(core: str) -> None:
-    _sweep(core, 1, 15)
+    _sweep(core, 1, 19)
 
 
 def test_loops_over_windows_in_memory_end() -> None:

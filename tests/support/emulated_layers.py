@@ -46,6 +46,6 @@ def _measure(cases: Sequence[RecipeCase], core: str, emulated: EmulatedCore) -> 
     bundle = QemuBundle(build_object(program, "net", target), emulated, interface)
     result = bundle.run([array.tobytes() for array in arrays], measure=True)
     for case, got, call in zip(cases, result.outputs, result.calls, strict=True):
-        case.check(np.frombuffer(got, np.int8), call.symbol)
+        case.check(np.frombuffer(got, case.expected.dtype), call.symbol)
         assert f"_{case.recipe.name}_" in call.symbol
     return [call.instructions for call in result.calls]

@@ -1,4 +1,4 @@
-"""Convolution and fully connected layers of int8 with vectors: the sums are in `sums`, the rows of pixels in `rows`.
+"""Convolution and fully connected layers of int8 and float32: sums are in `sums`, rows of pixels in `rows`.
 
 The zero point stands around the copies of inputs, so that the sum is one of plain int8 products and the zero point is
 in the bias.
@@ -30,7 +30,7 @@ def weights_problem(op: Convolution | FullyConnected) -> str:
         return "weights or bias are not constant"
     if not op.result_types()[0].elements or not op.w.type.elements:
         return "there is nothing to compute"
-    return requantization_problem(op.sums())
+    return requantization_problem(op.sums()) if op.sums().is_int8 else ""
 
 
 def _cost(runs: list[Tiles], rows: int, plan: RowPlan | None) -> Cost:
@@ -42,6 +42,7 @@ def _cost(runs: list[Tiles], rows: int, plan: RowPlan | None) -> Cost:
 
 
 @kernel("fully_connected", DType.I8, needs={"rvv"})
+@kernel("fully_connected", DType.F32, needs={"rvv", "fpu"})
 class FullyConnectedVectors(KernelRecipe):
     """Fully connected, any shape."""
 
@@ -69,11 +70,14 @@ class FullyConnectedVectors(KernelRecipe):
 
     def _tiles(self, op: FullyConnected) -> Tiles:
         length = op.w.type.shape[1]
-        return Tiles(op.sums(), Runs(1, 0, 1, 0, length), length, op.x.type.elements // length)
+        step = length * op.x.type.dtype.size_bytes
+        return Tiles(op.sums(), Runs(1, 0, 1, 0, length), step, op.x.type.elements // length)
 
 
 @kernel("conv2d", DType.I8, needs={"rvv"})
+@kernel("conv2d", DType.F32, needs={"rvv", "fpu"})
 @kernel("depthwise_conv2d", DType.I8, needs={"rvv"})
+@kernel("depthwise_conv2d", DType.F32, needs={"rvv", "fpu"})
 class ConvVectors(KernelRecipe):
     """Convolution, any shape whose window fits into the workspace; a depthwise one of a single channel is one too."""
 
@@ -122,5 +126,6 @@ def _tiles(op: Convolution, plan: RowPlan) -> Tiles:
     rows, columns = window.kernel
     is_dense = window.dilations[1] == 1 or columns == 1
     taps, length = (1, columns * channels) if is_dense else (columns, channels)
-    runs = Runs(rows, plan.line_bytes, taps, window.dilations[1] * channels, length)
+    tap_bytes = window.dilations[1] * channels * op.x.type.dtype.size_bytes
+    runs = Runs(rows, plan.line_bytes, taps, tap_bytes, length)
     return Tiles(op.sums(), runs, plan.step, plan.counts[0])

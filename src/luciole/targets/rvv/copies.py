@@ -29,8 +29,8 @@ def copy_row(
     columns: int,
     zero_point: int,
 ) -> None:
-    """Some columns of a row of an image of `size` (height, width, channels), from a row and column on that may lie
-    outside.
+    """Some columns of a row of an image of `size` (height, width, bytes of a pixel), from a row and column on that may
+    lie outside.
     """
     (height, width, channels), (row, start) = size, at
     with k.if_(binary("and", row >= 0, row < height)):

@@ -1,4 +1,4 @@
-"""Depthwise convolution of int8 with vectors: a block of channels at a time, of a few neighboring pixels.
+"""Depthwise convolution of int8 and float32 with vectors: a block of channels at a time, of a few neighboring pixels.
 
 A vector of weights is loaded once for the pixels, a vector of inputs once for all the pixels whose windows hold it,
 where windows move by one column. Products are added in 32 bits.
@@ -18,17 +18,19 @@ from luciole.kernel.vectors import ActiveLanes
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.rvv.conv import weights_problem
-from luciole.targets.rvv.requantization import Block, Scaling, blocks_of
+from luciole.targets.rvv.requantization import Block, FloatEnding, Scaling, blocks_of
 from luciole.targets.rvv.rows import RowPlan, emit_rows, row_overlap, row_plan, row_problem
 from luciole.targets.rvv.sums import packed_weights
 
 #: Pixels side by side by the lanes of a block: sums and inputs share the 32 vector registers.
 TILES = {8: 4, 16: 4, 32: 2}
+FLOAT_TILES = {8: 4, 16: 2, 32: 1}
 #: Windows of more columns would make long code; those of no more taps have no loop over their lines.
 COLUMNS_LIMIT, WRITTEN_TAPS = 16, 9
 
 
 @kernel("depthwise_conv2d", DType.I8, needs={"rvv"})
+@kernel("depthwise_conv2d", DType.F32, needs={"rvv", "fpu"})
 class DepthwiseVectors(KernelRecipe):
     """Depthwise convolution, one output channel for each input channel."""
 
@@ -44,7 +46,7 @@ class DepthwiseVectors(KernelRecipe):
 
     def constants(self, op: Operator) -> dict[str, Array]:
         assert isinstance(op, DepthwiseConv2d)
-        return {"weights": packed_weights(op.sums()), "channels": Scaling(op.sums()).packed()}
+        return {"weights": packed_weights(op.sums()), "channels": _Layer(op, row_plan(op)).scaling.packed()}
 
     def workspace_bytes(self, op: Operator) -> int:
         assert isinstance(op, DepthwiseConv2d)
@@ -85,8 +87,12 @@ class _Layer:
     plan: RowPlan
 
     @cached_property
-    def scaling(self) -> Scaling:
-        return Scaling(self.op.sums())
+    def scaling(self) -> Scaling | FloatEnding:
+        return Scaling(self.op.sums()) if self.op.sums().is_int8 else FloatEnding(self.op.sums())
+
+    @property
+    def dtype(self) -> DType:
+        return self.op.x.type.dtype
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -99,7 +105,7 @@ class _Layer:
     @property
     def column_bytes(self) -> int:
         """From one tap of a line to the next."""
-        return self.op.window.dilations[1] * self.op.x.type.shape[3]
+        return self.op.window.dilations[1] * self.op.x.type.shape[3] * self.dtype.size_bytes
 
     @property
     def shares_inputs(self) -> bool:
@@ -108,7 +114,8 @@ class _Layer:
 
     def tile(self, count: int) -> int:
         """Pixels of a tile in a run of so many."""
-        return min(TILES[self.blocks[0].lanes], count)
+        tiles = TILES if self.op.sums().is_int8 else FLOAT_TILES
+        return min(tiles[self.blocks[0].lanes], count)
 
     def row_instructions(self, count: int) -> int:
         """Executed instructions of a run of pixels."""
@@ -120,6 +127,8 @@ class _Layer:
         lines, columns = self.op.window.kernel
         inputs = columns + pixels - 1 if self.shares_inputs else columns * pixels
         line = 3 * columns + 3 * inputs + columns * pixels
+        if self.dtype.is_float:
+            line = 2 * columns + 2 * inputs + 2 * columns * pixels
         loop = 3 if self.taps > WRITTEN_TAPS else 0
         return len(self.blocks) * (lines * (line + loop) + pixels * self.scaling.instructions + 6) + 5
 
@@ -132,7 +141,7 @@ def _pixels(k: LoopBuilder, layer: _Layer, v: Views, source: Expr, target: Expr,
     def step(pixels: int) -> None:
         _channels(k, layer, v, read, write, pixels)
         read.set(read + pixels * layer.plan.step)
-        write.set(write + pixels * channels)
+        write.set(write + pixels * channels * layer.dtype.size_bytes)
 
     if count // tile > 1:
         with k.loop("tile", count // tile):
@@ -175,7 +184,7 @@ class _Tile:
 
     def block(self, block: Block) -> None:
         """A block of channels."""
-        k, layer, lanes = self.k, self.layer, block.lanes
+        k, layer, lanes, size = self.k, self.layer, block.lanes, self.layer.dtype.size_bytes
         mask = None if block.count == lanes else ActiveLanes(Constant(block.count, DType.INDEX), lanes)
         bias = layer.scaling.first_bias(k, self.parameters, lanes)
         totals = [k.define("total", bias) for _ in range(self.pixels)]
@@ -188,25 +197,26 @@ class _Tile:
                 self._line(line, totals, lanes, mask)
         for pixel, total in enumerate(totals):
             result = layer.scaling.result(k, total, self.header, self.parameters, lanes)
-            k.write(self.out, pixel * layer.op.sums().channels, result, DType.I8, mask=mask)
+            k.write(self.out, pixel * layer.op.sums().channels * size, result, mask=mask)
             # Parameters that stayed in registers from pixel to pixel would drive sums into memory.
             k.fence()
         self.parameters.set(self.parameters + layer.scaling.block_bytes(lanes))
-        self.inputs.set(self.inputs + block.count)
-        self.out.set(self.out + block.count)
+        self.inputs.set(self.inputs + block.count * size)
+        self.out.set(self.out + block.count * size)
 
     def _line(self, line: Register, totals: list[Register], lanes: int, mask: Expr | None) -> None:
         """The taps of a line of the windows; moves to the next one."""
-        k, layer = self.k, self.layer
+        k, layer, dtype = self.k, self.layer, self.layer.dtype
+        wide = DType.I32 if layer.op.sums().is_int8 else dtype
         inputs: dict[int, Expr] = {}
         for column in range(layer.op.window.kernel[1]):
-            weight = k.define("weight", k.read(self.weights, 0, DType.I8, lanes=lanes).cast(DType.I32))
-            self.weights.set(self.weights + lanes)
+            weight = k.define("weight", k.read(self.weights, 0, dtype, lanes=lanes).cast(wide))
+            self.weights.set(self.weights + lanes * dtype.size_bytes)
             for pixel, total in enumerate(totals):
                 offset = pixel * layer.plan.step + column * layer.column_bytes
                 if offset not in inputs:
-                    read = k.read(line, offset, DType.I8, lanes=lanes, mask=mask)
-                    inputs[offset] = k.define("x", read.cast(DType.I32))
+                    read = k.read(line, offset, dtype, lanes=lanes, mask=mask)
+                    inputs[offset] = k.define("x", read.cast(wide))
                 total.set(total + inputs[offset] * weight)
             if not layer.shares_inputs:
                 inputs.clear()

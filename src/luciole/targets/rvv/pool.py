@@ -16,6 +16,8 @@ from luciole.targets.mve.pool import (
     pool_instructions,
 )
 
+#: Windows without padding over fewer channels than this are left to LLVM, which finds vectors across pixels, too.
+FEWEST_CHANNELS = 16
 #: Lanes of sums in eight registers, and of bytes in four.
 SUM_LANES, BYTE_LANES = 32, 64
 
@@ -28,6 +30,8 @@ class AveragePoolVectors(KernelRecipe):
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, AveragePool2d)
+        if not op.window.has_padding and op.x.type.shape[3] < FEWEST_CHANNELS:
+            return "channels are few and windows lie inside"
         return average_problem(op)
 
     def constants(self, op: Operator) -> dict[str, Array]:
@@ -47,9 +51,13 @@ class AveragePoolVectors(KernelRecipe):
 
 @kernel("max_pool2d", DType.I8, needs={"rvv"})
 class MaxPoolVectors(KernelRecipe):
-    """Maximum pools of any shape."""
+    """Maximum pools whose windows reach outside; LLVM makes vectors of the loops of the others."""
 
     name = "vectors"
+
+    def applies(self, op: Operator) -> str:
+        assert isinstance(op, MaxPool2d)
+        return "" if op.window.has_padding else "windows lie inside"
 
     def constants(self, op: Operator) -> dict[str, Array]:
         return {}

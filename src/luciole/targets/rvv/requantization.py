@@ -23,6 +23,7 @@ from luciole.kernel.intrinsics import (
     narrow_saturated,
     shift_rounded,
 )
+from luciole.ops import common
 from luciole.ops.common import SHORT_ACCUMULATOR_LIMIT
 from luciole.ops.weighted import WeightedSum
 
@@ -170,3 +171,38 @@ class Scaling:
         """Executed instructions of `result`."""
         short = 8 + (not self.is_same) * 4 + (self.sums.kernel_requantizer.zero_point != 0)
         return short if self.is_short else 20
+
+
+@dataclass(frozen=True, eq=False)
+class FloatEnding:
+    """How the float32 sums of a layer become results; as `Scaling`."""
+
+    sums: WeightedSum
+    #: Bytes of the parameters before those of the blocks.
+    header_bytes = 0
+    #: Executed instructions of `result`.
+    instructions = 4
+
+    def header(self, k: LoopBuilder, parameters: Expr) -> tuple[Expr, ...]:
+        """Nothing that all channels have in common."""
+        return ()
+
+    def block_bytes(self, lanes: int) -> int:
+        """Bytes of the parameters of a block."""
+        return 4 * lanes
+
+    def packed(self) -> Array:
+        """float32 biases, block by block."""
+        blocks = blocks_of(self.sums.channels)
+        packed = np.zeros(blocks[-1].first + blocks[-1].lanes, np.float32)
+        if self.sums.b is not None:
+            packed[: self.sums.channels] = common.constant_of(self.sums.op, self.sums.b, "b")
+        return packed
+
+    def first_bias(self, k: LoopBuilder, parameters: Expr, lanes: int) -> Expr:
+        """What the sums of a block begin with."""
+        return k.read(parameters, 0, DType.F32, lanes=lanes)
+
+    def result(self, k: LoopBuilder, total: Expr, header: tuple[Expr, ...], parameters: Expr, lanes: int) -> Expr:
+        """The results of the sums of a block."""
+        return common.float_activation(self.sums.activation, total)

@@ -20,6 +20,8 @@ from luciole.targets.rvv.copies import copy_row, row_instructions
 
 #: Bytes of workspace that a kernel may take.
 WORKSPACE_LIMIT = 4096
+#: As above for floats.
+FLOAT_WORKSPACE_LIMIT = 8192
 
 #: Emits the results of some pixels of a row: source, target, how many.
 PixelsEmitter = Callable[[Expr, Expr, int], None]
@@ -56,16 +58,24 @@ class RowPlan:
 
 def row_problem(op: WindowedSum) -> str:
     """Why there is no plan, or an empty string."""
-    bytes_needed = op.window.kernel[0] * op.window.extent[1] * op.x.type.shape[3]
-    if op.window.has_padding and bytes_needed > WORKSPACE_LIMIT:
-        return f"a window exceeds the workspace of {WORKSPACE_LIMIT} bytes"
+    bytes_needed = op.window.kernel[0] * op.window.extent[1] * _pixel_bytes(op)
+    if op.window.has_padding and bytes_needed > _limit(op):
+        return f"a window exceeds the workspace of {_limit(op)} bytes"
     return ""
+
+
+def _pixel_bytes(op: WindowedSum) -> int:
+    return op.x.type.shape[3] * op.x.type.dtype.size_bytes
+
+
+def _limit(op: WindowedSum) -> int:
+    return WORKSPACE_LIMIT if op.x.type.dtype.size_bytes == 1 else FLOAT_WORKSPACE_LIMIT
 
 
 def row_plan(op: WindowedSum) -> RowPlan:
     """The plan of an operator that has no `row_problem`."""
     window, (batch, height, width, _) = op.window, op.result_types()[0].shape
-    columns, channels = op.x.type.shape[2:]
+    columns, channels = op.x.type.shape[2], _pixel_bytes(op)
     step = window.strides[1] * channels
     if not window.has_padding:
         line_bytes = window.dilations[0] * columns * channels
@@ -73,7 +83,7 @@ def row_plan(op: WindowedSum) -> RowPlan:
             return RowPlan(1, batch * height * width, line_bytes, step, 0, 0, 0)
         return RowPlan(batch * height, width, line_bytes, step, 0, 0, 0)
     lines = window.kernel[0]
-    most = (WORKSPACE_LIMIT // (lines * channels) - window.extent[1]) // window.strides[1] + 1
+    most = (_limit(op) // (lines * channels) - window.extent[1]) // window.strides[1] + 1
     strip = min(width, most)
     line_bytes = ((strip - 1) * window.strides[1] + window.extent[1]) * channels
     return RowPlan(batch * height, width, line_bytes, step, strip, lines, lines * line_bytes)
@@ -87,9 +97,9 @@ def row_overlap(op: WindowedSum, plan: RowPlan, tile: int) -> dict[str, int]:
         return {} if distance is None else {"x": distance}
     if op.x.type.shape[0] > 1 and plan.rows > 1:
         return {}
-    run_bytes = op.window.strides[0] * op.x.type.shape[2] * op.x.type.shape[3]
+    run_bytes = op.window.strides[0] * op.x.type.shape[2] * _pixel_bytes(op)
     runs, starts = np.arange(plan.rows)[:, None], np.arange(0, plan.width, tile)
-    written = (runs * plan.width + np.minimum(starts + tile, plan.width)) * y.shape[3]
+    written = (runs * plan.width + np.minimum(starts + tile, plan.width)) * (y.shape[3] * y.dtype.size_bytes)
     return {"x": max(0, int((written - runs * run_bytes - starts * plan.step).max()))}
 
 
@@ -98,12 +108,14 @@ def emit_rows(k: LoopBuilder, op: WindowedSum, plan: RowPlan, v: Views, emit: Pi
     if plan.rows == 1 and not plan.strip:
         emit(v.x.address(), v.y.address(), plan.width)
         return
-    batch, height, _, outputs = op.result_types()[0].shape
+    y = op.result_types()[0]
+    (batch, height, _, channels), size = y.shape, y.dtype.size_bytes
+    outputs = channels * size
     target, counts = k.define("row_target", v.y.address()), plan.counts
     with k.nest("n", batch, height) as (n, oh):
         if not plan.strip:
-            _, rows, columns, channels = op.x.type.shape
-            place = (n * rows + oh * op.window.strides[0]) * (columns * channels)
+            _, rows, columns, _ = op.x.type.shape
+            place = (n * rows + oh * op.window.strides[0]) * (columns * _pixel_bytes(op))
             emit(v.x.address(place), target, plan.width)
             target.set(target + plan.width * outputs)
             return
@@ -128,13 +140,14 @@ def _copy_strip(
 ) -> None:
     """The inputs under some pixels of a row of outputs, from one on, line by line into the workspace."""
     (n, oh, first), window = at, op.window
-    size = op.x.type.shape[1:]
+    size = (op.x.type.shape[1], op.x.type.shape[2], _pixel_bytes(op))
+    fill = op.sums().zero_point if op.sums().is_int8 else 0
     columns = (count - 1) * window.strides[1] + window.extent[1]
     row = k.define("row", oh * window.strides[0] - window.pads[0], DType.INDEX)
     place = k.define("line_place", v.workspace.address())
     image = v.x.address(n * (size[0] * size[1] * size[2]))
     start = first * window.strides[1] - window.pads[1]
     with k.loop("line_number", plan.lines):
-        copy_row(k, image, (size[0], size[1], size[2]), (row, start), place, columns, op.sums().zero_point)
+        copy_row(k, image, size, (row, start), place, columns, fill)
         place.set(place + plan.line_bytes)
         row.set(row + window.dilations[0])

@@ -1,8 +1,9 @@
-"""Sums of products of int8 inputs with the weights of all output channels: a lane is a channel.
+"""Sums of products of int8 or float32 inputs with the weights of all output channels: a lane is a channel.
 
 Weights are packed [block of channels, product, lane], so that one pointer walks through them. A vector of weights is
 widened to 16 bits once for a tile of neighboring pixels; for each of them an input is loaded as a scalar and the vector
-takes part in one widening multiply-accumulate (vwmacc.vx) into sums of 32 bits.
+takes part in one widening multiply-accumulate (vwmacc.vx) into sums of 32 bits. Floats are multiplied and then added,
+each rounded.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder, Register
 from luciole.kernel.core import Constant, Expr, Operand, Splat
 from luciole.kernel.vectors import ActiveLanes
+from luciole.ops.common import constant_of
 from luciole.ops.weighted import WeightedSum
-from luciole.targets.rvv.requantization import Block, Scaling, blocks_of
+from luciole.targets.rvv.requantization import Block, FloatEnding, Scaling, blocks_of
 
 #: Pixels side by side by the lanes of a block: their sums take 24 of the 32 vector registers.
 TILES = {8: 8, 16: 6, 32: 3}
+#: Of floats, whose weights and products take as many registers as sums.
+FLOAT_TILES = {8: 8, 16: 5, 32: 2}
 #: Products of a turn of the innermost loop; runs shorter than two turns have no loop.
 UNROLLED = 8
 #: The largest offset of a scalar load.
@@ -29,11 +33,13 @@ OFFSET_REACH = 2047
 
 
 def packed_weights(sums: WeightedSum) -> Array:
-    """int8 [blocks of channels, products, lanes], flat; lanes that are no channels have zeros."""
+    """Weights [blocks of channels, products, lanes], flat; lanes that are no channels have zeros."""
+    data = constant_of(sums.op, sums.w, "w")
+    weights = np.moveaxis(data, sums.axis, 0).reshape(sums.channels, -1)
     parts = []
     for block in blocks_of(sums.channels):
-        packed = np.zeros((sums.weights.shape[1], block.lanes), np.int8)
-        packed[:, : block.count] = sums.weights[block.first : block.first + block.count].T
+        packed = np.zeros((weights.shape[1], block.lanes), data.dtype)
+        packed[:, : block.count] = weights[block.first : block.first + block.count].T
         parts.append(packed.reshape(-1))
     return np.concatenate(parts)
 
@@ -65,9 +71,14 @@ class Tiles:
     count: int
 
     @cached_property
-    def scaling(self) -> Scaling:
+    def scaling(self) -> Scaling | FloatEnding:
         """From sums to results."""
-        return Scaling(self.sums)
+        return Scaling(self.sums) if self.sums.is_int8 else FloatEnding(self.sums)
+
+    @property
+    def dtype(self) -> DType:
+        """The type of inputs, weights and results."""
+        return self.sums.x.type.dtype
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -77,11 +88,14 @@ class Tiles:
     @property
     def pixels(self) -> int:
         """Pixels of a tile."""
-        return min(TILES[self.blocks[0].lanes], self.count)
+        tiles = TILES if self.sums.is_int8 else FLOAT_TILES
+        return min(tiles[self.blocks[0].lanes], self.count)
 
     def pointers(self, pixels: int) -> tuple[int, ...]:
         """How many pixels each pointer to inputs reaches."""
-        each = max(1, min(pixels, (OFFSET_REACH - UNROLLED) // self.step + 1 if self.step else pixels))
+        each = max(
+            1, min(pixels, (OFFSET_REACH - UNROLLED * self.dtype.size_bytes) // self.step + 1 if self.step else pixels)
+        )
         return (*[each] * (pixels // each), *([pixels % each] if pixels % each else []))
 
     def constants(self) -> dict[str, Array]:
@@ -98,9 +112,11 @@ class Tiles:
         runs, pointers = self.runs, len(self.pointers(pixels))
         turns = runs.length // UNROLLED if runs.length >= 2 * UNROLLED else 0
         # What neighbors have in common within a turn is loaded once.
-        loads = [min(pixels * n, (pixels - 1) * self.step + n) for n in (UNROLLED, runs.length - turns * UNROLLED)]
+        apart = self.step // self.dtype.size_bytes
+        loads = [min(pixels * n, (pixels - 1) * apart + n) for n in (UNROLLED, runs.length - turns * UNROLLED)]
         loaded = turns * loads[0] + loads[1] * (runs.length > turns * UNROLLED)
-        products = runs.products * (3 + pixels) + runs.lines * runs.taps * loaded
+        each = 3 + pixels if self.sums.is_int8 else 2 + 2 * pixels
+        products = runs.products * each + runs.lines * runs.taps * loaded
         inner = runs.lines * runs.taps * (turns * (1 + pointers) + (2 * pointers if turns else 0))
         loops = inner + 3 * runs.lines * (runs.lines > 1) + 3 * runs.lines * runs.taps * (runs.taps > 1)
         return len(self.blocks) * (products + loops + pixels * (self.scaling.instructions + 2) + 10) + 6
@@ -109,7 +125,7 @@ class Tiles:
     def beats(self) -> int:
         """Cycles of a core whose vector unit takes one register a cycle, scalar instructions beside it."""
         return sum(
-            self.count * (self.runs.products * block.lanes // 4 + 10 * block.lanes // 4)
+            self.count * (self.runs.products * block.lanes // (4 if self.sums.is_int8 else 2) + 10 * block.lanes // 4)
             + -(-self.count // self.pixels) * self.runs.products * (3 * block.lanes // 16 + 1)
             for block in self.blocks
         )
@@ -124,7 +140,7 @@ def emit_tiles(k: LoopBuilder, tiles: Tiles, v: Views, source: Expr, target: Exp
     def tile(count: int) -> None:
         _tile(k, tiles, v, read, write, count)
         read.set(read + count * tiles.step)
-        write.set(write + count * channels)
+        write.set(write + count * channels * tiles.dtype.size_bytes)
 
     if whole > 1:
         with k.loop("tile", whole):
@@ -167,18 +183,18 @@ class _Tile:
 
     def block(self, block: Block) -> None:
         """A block of channels; moves the pointers behind it."""
-        k, scaling, lanes = self.k, self.tiles.scaling, block.lanes
+        k, scaling, lanes, size = self.k, self.tiles.scaling, block.lanes, self.tiles.dtype.size_bytes
         bias = scaling.first_bias(k, self.parameters, lanes)
         totals = [k.define("total", bias) for _ in range(self.pixels)]
         self._add_products(totals, lanes)
         mask = None if block.count == lanes else ActiveLanes(Constant(block.count, DType.INDEX), lanes)
         for pixel, total in enumerate(totals):
             result = scaling.result(k, total, self.header, self.parameters, lanes)
-            k.write(self.out, pixel * self.tiles.sums.channels, result, DType.I8, mask=mask)
+            k.write(self.out, pixel * self.tiles.sums.channels * size, result, mask=mask)
             # Parameters that stayed in registers from pixel to pixel would drive sums into memory.
             k.fence()
         self.parameters.set(self.parameters + scaling.block_bytes(lanes))
-        self.out.set(self.out + block.count)
+        self.out.set(self.out + block.count * size)
 
     def _add_products(self, totals: list[Register], lanes: int) -> None:
         k, runs = self.k, self.tiles.runs
@@ -215,11 +231,12 @@ class _Tile:
             return
         places = [k.define("place", start) for start in starts]
         whole = length // UNROLLED * UNROLLED
-        end = k.define("end", starts[0] + whole)
+        size = self.tiles.dtype.size_bytes
+        end = k.define("end", starts[0] + whole * size)
         with k.repeat_while(lambda: places[0].ne(end)):
             self._products(places, 0, UNROLLED, totals, lanes)
             for place in places:
-                place.set(place + UNROLLED)
+                place.set(place + UNROLLED * size)
         self._products(places, 0, length - whole, totals, lanes)
 
     def _products(self, places: list[Register], first: Operand, count: int, totals: list[Register], lanes: int) -> None:
@@ -227,10 +244,12 @@ class _Tile:
         k = self.k
         groups = self.tiles.pointers(self.pixels)
         reached = [(pointer, i * self.tiles.step) for pointer, n in zip(places, groups, strict=True) for i in range(n)]
+        dtype = self.tiles.dtype
+        wide = DType.I32 if self.tiles.sums.is_int8 else dtype
         for i in range(count):
-            read = k.read(self.weights, 0, DType.I8, lanes=lanes)
-            weight = k.define("weight", read.cast(DType.I32))
-            self.weights.set(self.weights + lanes)
+            read = k.read(self.weights, 0, dtype, lanes=lanes)
+            weight = k.define("weight", read.cast(wide))
+            self.weights.set(self.weights + lanes * dtype.size_bytes)
             for total, (pointer, offset) in zip(totals, reached, strict=True):
-                x = k.read(pointer, offset + i, DType.I8).cast(DType.I32)
+                x = k.read(pointer, offset + i * dtype.size_bytes, dtype).cast(wide)
                 total.set(total + Splat(x.as_data(), lanes) * weight)

@@ -19,7 +19,7 @@ MOST = 1.1
 @pytest.mark.slow
 @pytest.mark.cross
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("core", [pytest.param("cortex-m55", marks=pytest.mark.qemu)])
+@pytest.mark.parametrize("core", ["cortex-m4", pytest.param("cortex-m55", marks=pytest.mark.qemu)])
 def test_gcc_comes_near_llvm(shared_model: Callable[[str], Path], name: str, core: str) -> None:
     for program in ("arm-none-eabi-gcc", *(["qemu-system-arm"] if core == "cortex-m55" else [])):
         if shutil.which(program) is None:

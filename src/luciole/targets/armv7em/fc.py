@@ -272,6 +272,8 @@ def _accumulate(
                 k.fence()
                 pair = range(first, min(first + 2, words))
                 loaded = [k.define("w", k.read(weights, 4 * (words * chunk + i), DType.I32)) for i in pair]
+                # Loads that stay neighbors are one instruction.
+                k.fence()
                 for i, word in zip(pair, loaded, strict=True):
                     if is_packed:
                         low = k.define("low", sxtb16(word))

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from luciole.ir.target import Target
-from luciole.kernel.core import Kernel
+from luciole.kernel.core import For, Kernel
 from luciole.kernel.estimate import estimated_code_bytes, estimated_instructions
 from luciole.kernel.sharing import SharedKernel, Template, share, template
+from luciole.kernel.walk import walk
 from luciole.program.core import Program
 
 #: Bytes of code for handing over a scalar in a call, about.
@@ -31,12 +32,12 @@ class _Merger:
 def share_kernels(program: Program, target: Target, allowed_instructions: int) -> Program:
     """The program with kernels that differ in numbers made one, as far as that adds so many estimated instructions to a
     run; those that save most bytes for an instruction come first. Kernels of streams, those with scalars already,
-    and hand-scheduled ones whose loops become vectors by their numbers, stay.
+    and hand-scheduled ones with loops that become vectors by their numbers, stay.
     """
     runs: dict[str, int] = {}
     for instruction in program.instructions:
         kernel = program.kernels[instruction.kernel]
-        if not (instruction.rows or kernel.scalars or (kernel.is_scheduled and target.has_vectors)):
+        if not (instruction.rows or kernel.scalars or (target.has_vectors and _has_marked_loops(kernel))):
             runs[instruction.kernel] = runs.get(instruction.kernel, 0) + 1
     groups: dict[Kernel, list[Template]] = {}
     for name in runs:
@@ -52,6 +53,11 @@ def share_kernels(program: Program, target: Target, allowed_instructions: int) -
             taken |= names
             allowed_instructions -= merger.added_instructions
     return _applied(program, chosen)
+
+
+def _has_marked_loops(kernel: Kernel) -> bool:
+    """Whether loops of a hand-scheduled kernel become vectors by their numbers."""
+    return kernel.is_scheduled and any(isinstance(s, For) and s.is_vector for s in walk(kernel.body))
 
 
 def _mergers(group: Sequence[Template], runs: dict[str, int], target: Target) -> Iterable[_Merger]:

@@ -46,6 +46,45 @@ def separable_layers() -> Graph:
     return g.graph
 
 
+def pointwise_layers() -> Graph:
+    """Pointwise convolutions of 16 channels that differ in zero points and in how many channels come out."""
+    random = np.random.default_rng(4)
+    g = GraphBuilder("pointwise")
+    x = g.input("image", DType.I8, (1, 5, 4, 16), Quant.per_tensor(1 / 255, -128))
+    for outputs, zero_point in ((16, -128), (16, 3), (16, -7), (32, 11)):
+        weights = g.constant(
+            random.integers(-40, 40, (outputs, 1, 1, 16)).astype(np.int8),
+            Quant(tuple(float(np.float32(v)) for v in random.uniform(0.01, 0.02, outputs)), (0,) * outputs, 0),
+        )
+        bias = g.constant(random.integers(-99, 99, outputs).astype(np.int32))
+        x = g.add(Conv2d(x, weights, bias, quant=Quant.per_tensor(0.05, zero_point)))
+    g.output("features", x)
+    return g.graph
+
+
+def test_kernels_of_vectors_are_shared() -> None:
+    graph, target = pointwise_layers(), find_target("cortex-m55")
+    program = build(graph, "cortex-m55")
+    shared = share_kernels(program, target, 10**9)
+    verify_program(shared)
+    assert {i.recipe for i in program.instructions} == {"vectors"}
+    assert len(program.kernels) == 4
+    assert len(shared.kernels) == 1
+    inputs = random_inputs(graph, 1)
+    assert_same_outputs(run_program(shared, inputs, use_kernels=True), run_graph(graph, inputs))
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("emit", ["object", pytest.param("c", marks=pytest.mark.cross)])
+def test_shared_kernels_of_vectors_run(emit: str, tmp_path: Path) -> None:
+    graph, path = pointwise_layers(), tmp_path / "pointwise.graph"
+    save_graph(graph, path)
+    inputs = random_inputs(graph, 2)
+    session = luciole.load(path, target="cortex-m55", optimize="size", emit=emit)  # type: ignore[arg-type]  # it knows
+    assert len(session.program.kernels) == 1
+    assert_same_outputs(dict(session.run(dict(inputs))), run_graph(graph, inputs))
+
+
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m3", "rv32imc"])
 def test_shared_programs_are_sound(core: str, tmp_path: Path) -> None:
     graph, target = separable_layers(), find_target(core)

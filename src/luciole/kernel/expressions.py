@@ -187,8 +187,31 @@ class Splat(Expr):
         return self.a.dtype
 
 
+class Lanewise(Expr):
+    """Base of what works lane by lane: as many lanes as its operand `a`."""
+
+    __slots__ = ()
+    a: Expr
+
+    @property
+    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
+        """Those of the operands."""
+        return self.a.lanes
+
+
+class OfOperandType(Lanewise):
+    """Base of what is of the same type as its operand `a`."""
+
+    __slots__ = ()
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
+        """The operands' type."""
+        return self.a.dtype
+
+
 @dataclass(frozen=True)
-class Binary(Expr):
+class Binary(OfOperandType):
     """`operation` of two operands of the same type (`shift_*`: the amount too). A pointer may be added to an `INDEX` in
     bytes.
     """
@@ -197,19 +220,9 @@ class Binary(Expr):
     a: Expr
     b: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The operands' type."""
-        return self.a.dtype
-
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
-        """Those of the operands."""
-        return self.a.lanes
-
 
 @dataclass(frozen=True)
-class Unary(Expr):
+class Unary(OfOperandType):
     """`neg`, `not` (bitwise, logical for bool), and for floats `abs`, `floor`, `round_even` (to nearest, ties to even),
     `sqrt`.
     """
@@ -217,19 +230,9 @@ class Unary(Expr):
     operation: str
     a: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The operand's type."""
-        return self.a.dtype
-
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
-        """Those of the operands."""
-        return self.a.lanes
-
 
 @dataclass(frozen=True)
-class Compare(Expr):
+class Compare(Lanewise):
     """A comparison of two operands of the same type; the result is `BOOL`. Pointers into one buffer compare too."""
 
     operation: str
@@ -237,33 +240,18 @@ class Compare(Expr):
     b: Expr
     dtype: DType = field(default=DType.BOOL, init=False)
 
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
-        """Those of the operands."""
-        return self.a.lanes
-
 
 @dataclass(frozen=True)
-class Select(Expr):
+class Select(OfOperandType):
     """`a` where the condition holds, else `b`, in each lane; both are evaluated."""
 
     condition: Expr
     a: Expr
     b: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]  # a property stands for the base's attribute
-        """The type of both branches."""
-        return self.a.dtype
-
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
-        """Those of the operands."""
-        return self.a.lanes
-
 
 @dataclass(frozen=True)
-class Cast(Expr):
+class Cast(Lanewise):
     """Conversion of a value: integers wrap or extend, integer to float and float to narrower float round to nearest
     even, float to integer truncates.
     """
@@ -271,23 +259,13 @@ class Cast(Expr):
     a: Expr
     dtype: DType
 
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
-        """Those of the operands."""
-        return self.a.lanes
-
 
 @dataclass(frozen=True)
-class Bitcast(Expr):
+class Bitcast(Lanewise):
     """The same bits as another type of the same width."""
 
     a: Expr
     dtype: DType
-
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # a property stands for the base's attribute
-        """Those of the operands."""
-        return self.a.lanes
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from luciole.kernel.core import Kernel
 from luciole.kernel.estimate import estimated_code_bytes, estimated_instructions
 from luciole.kernel.long_arithmetic import expand_long_multiply
 from luciole.ops.loops import elementwise_loops
-from luciole.targets.tuning import tuned
+from luciole.targets.tuning import load_tuning
 
 #: Modules that register recipes, one folder an instruction set; the only place that lists them.
 RECIPE_MODULES = (
@@ -224,6 +224,14 @@ def recipes() -> tuple[Registration, ...]:
     for module in RECIPE_MODULES:
         import_module(module)
     return tuple(_RECIPES)
+
+
+def tuned(recipe: KernelRecipe, op: Operator, target: Target) -> KernelRecipe:
+    """A recipe with the parameters that suit the class of an operator on a target."""
+    if not recipe.parameter_space:
+        return recipe
+    given = load_tuning(target.name).get(recipe.name, {}).get(recipe.shape_class(op), {})
+    return replace(recipe, **given) if given else recipe  # type: ignore[type-var]  # recipes with parameters are dataclasses
 
 
 def candidate_recipes(op: Operator, target: Target, *, may_trade_memory: bool = False) -> list[KernelRecipe]:

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
-
-from luciole.graph.core import Operator
-from luciole.ir.target import Target
-
-if TYPE_CHECKING:
-    from luciole.targets.base import KernelRecipe
 
 #: Parameters by recipe and class.
 Tuning = Mapping[str, Mapping[str, Mapping[str, int]]]
@@ -31,14 +23,6 @@ def load_tuning(target: str) -> Tuning:
     """The table of a target; empty where nothing was tuned."""
     file = resources.files("luciole.targets") / "tuned" / f"{SAME_AS.get(target, target)}.toml"
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def tuned(recipe: KernelRecipe, op: Operator, target: Target) -> KernelRecipe:
-    """A recipe with the parameters that suit the class of an operator on a target."""
-    if not recipe.parameter_space:
-        return recipe
-    given = load_tuning(target.name).get(recipe.name, {}).get(recipe.shape_class(op), {})
-    return replace(recipe, **given) if given else recipe  # type: ignore[type-var]  # recipes with parameters are dataclasses
 
 
 def tuning_text(target: str, tuning: Tuning) -> str:

@@ -10,8 +10,8 @@ from luciole.errors import CompileError
 from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.targets.armv7em.pointwise import PointwiseHiLo
-from luciole.targets.base import candidate_recipes, recipes
-from luciole.targets.tuning import load_tuning, tuned, tuning_text
+from luciole.targets.base import candidate_recipes, recipes, tuned
+from luciole.targets.tuning import load_tuning, tuning_text
 from luciole.tuner import Trial, best_of, tune
 
 M4 = find_target("cortex-m4")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -71,16 +71,32 @@ def assemble(run: Compilation, program: Program) -> Bundle:
 
 def build_program(run: Compilation) -> Program:
     """All stages up to a program whose kernels are ready to be printed."""
+    graph = build_graph(run)
+    if run.options.require_int8:
+        check_integers(graph)
+    return choose_program(run, graph, partial(build_chosen, run, graph))
+
+
+def build_graph(run: Compilation) -> Graph:
+    """The stages up to an optimized graph."""
     graph = run("import", load_model, run.source, dict(run.options.dims))
     graph = run("quantize", quantize, graph, run)
     graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
-    if run.options.require_int8:
-        check_integers(graph)
-    if run.has_passed("lower") or not run.options.use_recipes or run.options.optimize == "ram":
-        return build_chosen(run, graph, Point(0, 0, 0))
-    if run.options.max_flash is not None and run.options.optimize != "size":
-        return fastest_within(run, graph, run.options.max_flash, partial(build_chosen, run, graph))
-    return build_chosen(run, graph, choose(graph, run.target, run.options.optimize))
+    return graph
+
+
+def choose_program(run: Compilation, graph: Graph, build: Callable[[Point], Program]) -> Program:
+    """What `build` makes of one point on the curve of time against flash.
+
+    With generic kernels only, or where RAM counts most, there is nothing to choose here; with a limit of flash objects
+    are measured; else estimates decide.
+    """
+    options = run.options
+    if run.has_passed("lower") or not options.use_recipes or options.optimize == "ram":
+        return build(Point(0, 0, 0))
+    if options.max_flash is not None and options.optimize != "size":
+        return fastest_within(run, graph, options.max_flash, build)
+    return build(choose(graph, run.target, options.optimize))
 
 
 def build_chosen(run: Compilation, graph: Graph, point: Point) -> Program:
@@ -202,9 +218,7 @@ def plan_on_board(fitting: Fitting, board: Board) -> Program:
 
 def ram_trade_offs(run: Compilation) -> list[TradeOff]:
     """What less RAM would cost, from the fastest program to the smallest."""
-    graph = run("import", load_model, run.source, dict(run.options.dims))
-    graph = run("quantize", quantize, graph, run)
-    graph = run("optimize", optimize, graph, run.passes, keep_all_channels=run.options.keep_all_channels)
+    graph = build_graph(run)
     lowering = replace(run.lowering, allows_overlap=False)
     program = run("lower", lower_ordered, graph, run.target, lowering)
     return Fitting(program, run.target, lowering, is_pushed=run.options.input_rows).trade_offs()

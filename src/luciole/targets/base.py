@@ -51,6 +51,7 @@ RECIPE_MODULES = (
     "luciole.targets.armv7em.pool",
     "luciole.targets.scalar.depthwise",
     "luciole.targets.scalar.pad",
+    "luciole.targets.scalar.table",
 )
 
 #: Constants start at multiples of this, so that kernels may read them by words.

@@ -30,6 +30,8 @@ class Machine:
     requantize: int
     #: Whether registers remain for a pointer to each window of a tile.
     has_pointers: bool = False
+    #: Instructions that load from a pointer plus a register.
+    indexed_load: int = 1
     #: Instructions around one turn of the inner loop.
     turn: int = 5
     #: Products of one sum in a turn of the inner loop, tried in this order: the first that divides the sum's length.
@@ -70,6 +72,7 @@ RISCV32 = Machine(
     product=2,
     is_unsigned=False,
     requantize=14,
+    indexed_load=2,
     turn=3,
     unrolls=(4, 3, 5, 2),
 )

@@ -54,7 +54,7 @@ ONE_TYPE = {
     "lookup",
 }
 #: Operators of floats alone.
-FLOAT_ONLY = {"clamp", "max_unpool", "grid_sample", "quantize_channels", "resample", "rnn", "gru", "lstm"}
+FLOAT_ONLY = {"clamp", "max_unpool", "grid_sample", "roi_align", "quantize_channels", "resample", "rnn", "gru", "lstm"}
 #: Operators of truth values and integers alone.
 INTEGER_ONLY = {"as_int8", "and", "or", "xor", "not", "shift_left", "shift_right"}
 INTEGER_ONLY |= {"remainder", "matmul_integer", "conv2d_integer"}

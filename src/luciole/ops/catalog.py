@@ -38,6 +38,7 @@ MODULES = (
     "resample",
     "bilinear",
     "grid_sample",
+    "roi_align",
     "resize",
     "known_positions",
     "masks",

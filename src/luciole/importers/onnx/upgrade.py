@@ -97,6 +97,11 @@ def _resize(node: ForeignNode) -> ForeignNode:
     return replace(_moved(node, None, node.optional(1)), attributes={**node.attributes, **older})
 
 
+def _regions(node: ForeignNode) -> ForeignNode:
+    """Before opset 16, regions are not moved by half an element."""
+    return replace(node, attributes={**node.attributes, "coordinate_transformation_mode": "output_half_pixel"})
+
+
 def _upsample(node: ForeignNode) -> ForeignNode:
     """Before opset 9, factors are an attribute."""
     scales = node.attributes.get("scales")
@@ -133,6 +138,7 @@ _CHANGES: tuple[tuple[str, int, Callable[[ForeignNode], ForeignNode]], ...] = (
     ("Resize", 11, _resize),
     ("ReduceSum", 13, _axes),
     *((f"Reduce{kind}", 18, _axes) for kind in _REDUCTIONS),
+    ("RoiAlign", 16, _regions),
     ("Slice", 10, _slice),
     ("Softmax", 13, _softmax),
     ("Split", 13, _split),

@@ -20,7 +20,7 @@ from luciole.graph.samples import Samples
 from luciole.ir.target import find_target
 from luciole.ops.conv import Conv2d
 from luciole.ops.depthwise import DepthwiseConv2d
-from luciole.ops.elementwise import Add
+from luciole.ops.elementwise import Add, Mul
 from luciole.ops.matmul import FullyConnected
 from luciole.ops.pool import AveragePool2d, MaxPool2d
 from luciole.ops.reduce import Mean
@@ -65,6 +65,10 @@ LAYERS: dict[str, Callable[[Samples], Operator]] = {
         s.i8(1, 128), s.i8_weights(128, 128), s.i32_bias(128), quant=s.quant(1.0)
     ),
     "add": lambda s: Add(s.i8(1, 8, 8, 32, scale=0.0313), s.i8(1, 8, 8, 32, scale=0.0527), quant=s.quant(0.0641, 3)),
+    "mul": lambda s: Mul(s.i8(1, 8, 8, 32, scale=0.05), s.i8(1, 8, 8, 32, scale=0.01), quant=s.quant(0.04, 3)),
+    "mul by channel": lambda s: Mul(s.i8(1, 8, 8, 32, scale=0.05), s.i8(32, scale=0.01), quant=s.quant(0.04, 3)),
+    "depthwise of 7 channels": lambda s: depthwise(s, (13, 13), 7),
+    "3x3 of 10 channels": lambda s: convolution(s, (12, 12), (10, 16)),
     "average": lambda s: AveragePool2d(s.i8(1, 25, 5, 64), (25, 5)),
     "average 2x2": lambda s: AveragePool2d(s.i8(1, 24, 24, 16), (2, 2), strides=(2, 2)),
     "maximum": lambda s: MaxPool2d(s.i8(1, 16, 16, 32), (2, 2), strides=(2, 2)),

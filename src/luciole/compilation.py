@@ -106,6 +106,7 @@ class Compilation:
             allows_overlap=options.optimize == "ram",
             # Nor can a tensor lie in one of another memory.
             places_parts=options.bundle_api != "glow",
+            trades_flash=options.optimize == "speed" and options.max_flash is None,
         )
         self.board = find_board(options.memory) if options.memory else None
         self.passes = PassContext(developer, sys.stderr.write)

@@ -40,8 +40,8 @@ BuiltKernels = dict[tuple[Operator, int, KernelRecipe], BoundKernel]
 @dataclass(frozen=True)
 class LoweringOptions:
     """What the user may ask of lowering: hand-scheduled kernels or not, inputs that `run` must not overwrite, results
-    that may overlap inputs, tensors that may lie in others instead of being copied; and the recipes that were chosen
-    for some operators, the others take the usual one.
+    that may overlap inputs, tensors that may lie in others instead of being copied, streams that may buy speed with
+    much flash; and the recipes that were chosen for some operators, the others take the usual one.
     """
 
     use_recipes: bool = True
@@ -49,7 +49,15 @@ class LoweringOptions:
     keep_output: bool = False
     allows_overlap: bool = False
     places_parts: bool = True
+    trades_flash: bool = False
     chosen: Mapping[Operator, KernelRecipe] = field(default_factory=dict, compare=False)
+
+    def may_trade_flash(self, rows: int) -> bool:
+        """Whether kernels of streams that compute so many rows at a time may buy speed with flash.
+
+        Where it is one row, what is prepared at compile time need not be prepared again for each, and takes little.
+        """
+        return rows == 1 or self.trades_flash
 
 
 def lower(

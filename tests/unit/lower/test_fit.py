@@ -9,8 +9,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import luciole
 from luciole.compilation import Compilation
 from luciole.driver import build_program
 from luciole.errors import CompileError
@@ -94,6 +96,19 @@ def test_inspect_shows_trade_offs(tmp_path: Path) -> None:
     assert "RAM against time" in as_text and "####" in as_text
     drawn = page.read_text(encoding="utf-8")
     assert drawn.count("<circle") == len(points) and f"{points[-1]['arena_bytes']:,} B" in drawn
+
+
+@pytest.mark.slow
+def test_two_rows_at_a_time_are_faster_where_there_is_room(shared_model: Callable[[str], Path]) -> None:
+    """Winograd's kernels compute pairs of rows; they buy speed with flash. One row at a time it is 12.3 M."""
+    path = shared_model("ic_resnet8_int8")
+    session = luciole.load(path, target="cortex-m4", max_ram="33K", optimize="speed")
+    assert session.program.arena.size_bytes <= 33 << 10
+    assert 2 in {instruction.rows for instruction in session.program.instructions}
+    with np.load(path.with_suffix("").with_suffix(".golden.npz")) as golden:
+        (found,) = session.run({0: golden["input"][0]}, measure=True).values()
+        assert np.array_equal(found, golden["output0"][0])
+    assert session.last_run.instructions <= 9_600_000
 
 
 @pytest.mark.slow

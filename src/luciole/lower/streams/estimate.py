@@ -14,6 +14,7 @@ import numpy as np
 from luciole.graph.core import Graph, Operator, RowAccess, Value
 from luciole.ir.target import Target
 from luciole.ir.types import Array
+from luciole.lower.lower import LoweringOptions
 from luciole.lower.streams.lowering import (
     RowKernel,
     StreamChoice,
@@ -89,23 +90,20 @@ class StreamEstimator:
         self,
         graph: Graph,
         target: Target,
+        options: LoweringOptions,
         *,
-        use_recipes: bool,
-        keep_input: bool,
-        keep_output: bool,
         rows: int = 1,
         pushed: Value | None = None,
     ) -> None:
         self.graph = graph
         self.target = target
-        self.use_recipes = use_recipes
-        self.keep_output = keep_output
+        self.options = options
         self.rows = rows
         self.pushed = pushed
         self.code = [op for op in graph.operators if not op.is_view]
         self.steps = {op: step for step, op in enumerate(self.code)}
         self.accesses: dict[Operator, dict[str, RowAccess] | None] = {op: op.row_accesses() for op in self.code}
-        self.lives = self._lives(keep_input=keep_input)
+        self.lives = self._lives(keep_input=options.keep_input)
         #: Life and size of every tensor that is kept.
         self.table: Array = np.array([(*life, value.type.size_bytes) for value, life in self.lives.items()])
         self.kernels: dict[tuple[Operator, int], list[RowKernel]] = {}
@@ -130,7 +128,7 @@ class StreamEstimator:
                 lives[root] = (lives[root][0], max(lives[root][1], step))
         if self.pushed is not None:
             del lives[self.pushed]
-        if self.keep_output:
+        if self.options.keep_output:
             outputs = {self._root(value) for _, value in self.graph.outputs}
             lives = {value: (-1 if value in outputs else first, last) for value, (first, last) in lives.items()}
         return lives
@@ -158,7 +156,13 @@ class StreamEstimator:
         key = (op, rows)
         if key not in self.kernels:
             window = op.restricted_to_rows(rows)
-            self.kernels[key] = row_kernels(window, row_bytes, self.target, use_recipes=self.use_recipes)
+            self.kernels[key] = row_kernels(
+                window,
+                row_bytes,
+                self.target,
+                use_recipes=self.options.use_recipes,
+                may_trade_memory=self.options.may_trade_flash(rows),
+            )
         chosen = within_workspace(self.kernels[key], limit)
         return chosen.instructions, chosen.workspace_bytes
 
@@ -263,7 +267,7 @@ class _Ending:
 
     def _distance(self, index: int, source: Value, result: Value, *, is_copied: bool) -> int:
         """How far below a source a result must begin."""
-        if self.estimator.keep_output and self.estimator.lives[result][1] > self.last:
+        if self.estimator.options.keep_output and self.estimator.lives[result][1] > self.last:
             return result.type.size_bytes
         needed = np.full(len(self.stages), source.type.shape[1], np.int64)
         ends = np.zeros(len(self.stages), np.int64)

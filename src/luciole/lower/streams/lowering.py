@@ -78,7 +78,12 @@ class RowKernel:
 
 
 def row_kernels(
-    window: Operator, row_bytes: Mapping[str, int], target: Target, *, use_recipes: bool = True
+    window: Operator,
+    row_bytes: Mapping[str, int],
+    target: Target,
+    *,
+    use_recipes: bool = True,
+    may_trade_memory: bool = True,
 ) -> list[RowKernel]:
     """The recipes for an operator on a few rows that are not much slower than the fastest, which comes first: operands
     begin at any row, so that what a recipe wants aligned must have rows of whole multiples of that. The generic one
@@ -88,8 +93,7 @@ def row_kernels(
     def is_aligned(recipe: KernelRecipe) -> bool:
         return all(row_bytes[name] % alignment == 0 for name, alignment in recipe.alignments(window).items())
 
-    # What is prepared at compile time need not be prepared again for every row.
-    found = ranked_recipes(window, target, may_trade_memory=True) if use_recipes else []
+    found = ranked_recipes(window, target, may_trade_memory=may_trade_memory) if use_recipes else []
     aligned = [(recipe, cost) for recipe, cost in found if is_aligned(recipe)]
     if not aligned:
         return [RowKernel(GENERIC, estimated_instructions(window, GENERIC, target), GENERIC.workspace_bytes(window))]
@@ -184,7 +188,14 @@ class _StreamLowering:
         reads = {read.operand: self.buffers[read.tensor] for read in stage.reads}
         row_bytes = {read.operand: self.segment.tensors[read.tensor].row_bytes for read in stage.reads}
         row_bytes["y"] = self.segment.tensors[stage.result].row_bytes
-        kernels = row_kernels(window, row_bytes, lowering.target, use_recipes=lowering.options.use_recipes)
+        options = lowering.options
+        kernels = row_kernels(
+            window,
+            row_bytes,
+            lowering.target,
+            use_recipes=options.use_recipes,
+            may_trade_memory=options.may_trade_flash(stage.rows),
+        )
         recipe = within_workspace(kernels, self.choice.workspace_bytes).recipe
         bound = lowering.build(op, window, recipe)
         kernel, (result,) = bound.kernel, bound.results

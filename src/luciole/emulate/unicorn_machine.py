@@ -120,9 +120,12 @@ class EmulatedMachine:
         return Region(name, address, size, address // _PAGE * _PAGE, _round_up(address + size, _PAGE))
 
     def allocate(self, size: int, alignment: int = 16, name: str = "memory") -> int:
-        """Address of `size` new zero bytes that end as close to an unmapped page as `alignment` (a power of 2) lets."""
+        """Address of `size` new zero bytes that end as close to an unmapped page as `alignment` (a power of 2) lets.
+
+        Memories of no bytes have an address, too, in a page of guards.
+        """
         page_address = _round_up(self._heap_end, max(_PAGE, alignment)) + max(_PAGE, alignment)
-        page_end = page_address + _round_up(size, _PAGE)
+        page_end = page_address + _round_up(max(size, 1), _PAGE)
         address = (page_end - size) // alignment * alignment
         region = Region(name, address, size, page_address, page_end)
         self._heap_end = page_end

@@ -254,7 +254,7 @@ def _accumulate(
     """The sums of a tile over all inputs; `weights` ends behind the tile's."""
     inputs, whole = k.define("inputs", begin), shape.inputs // CHUNK
     words = 2 * (len(sums) // 2) if is_packed else len(sums)
-    step = (2 if shape.is_widened else 1) * CHUNK
+    step, is_long = (2 if shape.is_widened else 1) * CHUNK, whole > shape.unroll
 
     def from_workspace(chunk: int) -> tuple[Expr, Expr]:
         first, second = (k.define(f"x{i}", k.read(inputs, step * chunk + 4 * i, DType.I32)) for i in (0, 1))
@@ -272,8 +272,9 @@ def _accumulate(
                 k.fence()
                 pair = range(first, min(first + 2, words))
                 loaded = [k.define("w", k.read(weights, 4 * (words * chunk + i), DType.I32)) for i in pair]
-                # Loads that stay neighbors are one instruction.
-                k.fence()
+                if is_long:
+                    # Loads that stay neighbors are one instruction; a few are better free to move.
+                    k.fence()
                 for i, word in zip(pair, loaded, strict=True):
                     if is_packed:
                         low = k.define("low", sxtb16(word))

@@ -73,11 +73,6 @@ def print_kernel_c(kernel: Kernel, function_name: str, linkage: str = "static", 
     return _FunctionPrinter(kernel, function_name, is_restrict).print(linkage)
 
 
-def declare_kernel_c(kernel: Kernel, function_name: str, linkage: str = "static", *, is_restrict: bool = True) -> str:
-    """The declaration of the function that `print_kernel_c` defines, with its semicolon."""
-    return _FunctionPrinter(kernel, function_name, is_restrict).head(linkage) + ";\n"
-
-
 def prelude_c(kernels: Iterable[Kernel]) -> str:
     """What must stand before the functions of these kernels, once a file: includes, checks, helpers, intrinsics."""
     used: set[str] = set()

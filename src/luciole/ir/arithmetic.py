@@ -84,11 +84,6 @@ def quantize_multiplier(real: float) -> Multiplier:
     return Multiplier(multiplier if real > 0 else -multiplier, shift)
 
 
-def quantize_multipliers(reals: Iterable[float]) -> tuple[Int32Array, Int32Array]:
-    """`quantize_multiplier` of each number: the multipliers and the shifts, two arrays of int32."""
-    return multiplier_arrays(quantize_multiplier(real) for real in reals)
-
-
 def multiplier_arrays(pairs: Iterable[Multiplier]) -> tuple[Int32Array, Int32Array]:
     """Multipliers one a channel as two int32 arrays, multipliers and shifts, as kernels read them."""
     table = np.array([tuple(pair) for pair in pairs], np.int32).reshape(-1, 2)
@@ -284,11 +279,6 @@ def clamp(values: npt.ArrayLike, lowest: npt.ArrayLike, highest: npt.ArrayLike) 
 def saturate_int8(values: npt.ArrayLike) -> Int8Array:
     """`values` clamped to int8."""
     return clamp(values, INT8_MIN, INT8_MAX).astype(np.int8)
-
-
-def saturate_int16(values: npt.ArrayLike) -> npt.NDArray[np.int16]:
-    """`values` clamped to int16."""
-    return clamp(values, -(1 << 15), (1 << 15) - 1).astype(np.int16)
 
 
 def average(total: npt.ArrayLike, count: npt.ArrayLike) -> Int32Array:

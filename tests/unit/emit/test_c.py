@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from luciole.emit.c import c_names, comment_c, declare_kernel_c, intrinsic_functions_c, prelude_c, print_kernel_c
+from luciole.emit.c import c_names, comment_c, intrinsic_functions_c, prelude_c, print_kernel_c
 from luciole.errors import InternalError
 from luciole.ir.types import DType
 from luciole.kernel.builder import LoopBuilder
@@ -261,12 +261,6 @@ static void kws_scale(
 }
 """
     assert print_kernel_c(kernel, "kws_scale") == text
-    assert declare_kernel_c(kernel, "kws_scale", "extern") == (
-        "extern void kws_scale(\n"
-        "    const int8_t *LUCIOLE_RESTRICT x /* in i8[2, 8] */,\n"
-        "    int8_t *LUCIOLE_RESTRICT y /* out i8[2, 8], aligned to 4 */,\n"
-        "    int32_t int_1);\n"
-    )
 
 
 def test_names_become_identifiers_of_c_and_of_cpp() -> None:

@@ -155,7 +155,13 @@ class _Generator:
         choices: list[Callable[[], None]] = [self.define, self.define, self.store, self.store, self.assign]
         if depth:
             choices += [lambda: self.loop(depth), lambda: self.branch(depth), lambda: self.repeat(depth)]
-        choices.append(lambda: k.fence() if r.random() < 0.5 else k.comment("note */ with \u00e9 and ??/"))
+        choices.append(
+            lambda: (
+                k.fence(holds_arithmetic=r.random() < 0.5)
+                if r.random() < 0.5
+                else k.comment("note */ with \u00e9 and ??/")
+            )
+        )
         r.choice(choices)()
 
     def define(self) -> None:

@@ -159,6 +159,10 @@ class LlvmPrinter:
                 self.branch(stmt)
             case Fence():
                 self.emit('fence syncscope("singlethread") acq_rel')
+                if stmt.holds_arithmetic:
+                    # A label, which is the only thing without code that machine schedulers end a region at.
+                    self.emit('call void @llvm.codeview.annotation(metadata !{!"fence"})')
+                    self.declarations.add("declare void @llvm.codeview.annotation(metadata)")
             case Comment():
                 pass
             case _:

@@ -18,6 +18,8 @@ from luciole.ir.target import Target
 #: LLVM's options for code generation, which hold for the process: set anew for every object.
 _OPTIONS = {
     "enable-misched": "true",
+    # It cannot handle the labels that fences become, and found next to nothing to do.
+    "enable-pipeliner": "false",
     "pre-RA-sched": "default",
     "riscv-enable-machine-combiner": "true",
     "disable-machine-sink": "false",

@@ -206,9 +206,9 @@ class LoopBuilder:
         assert isinstance(last, If) and not last.otherwise, "else_() follows if_()"
         self.append(If(last.condition, last.then, tuple(body)))
 
-    def fence(self) -> None:
-        """Let no memory access be scheduled across this point; emits nothing."""
-        self.append(Fence())
+    def fence(self, *, holds_arithmetic: bool = False) -> None:
+        """Let no memory access be scheduled across this point, or nothing at all; emits nothing."""
+        self.append(Fence(holds_arithmetic))
 
     def comment(self, text: str) -> None:
         """A remark for readers of the kernel's text and C."""

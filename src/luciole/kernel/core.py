@@ -166,7 +166,11 @@ class If(Stmt):
 
 @dataclass(frozen=True)
 class Fence(Stmt):
-    """An order fence that emits nothing: the machine scheduler moves no memory access across it."""
+    """An order fence that emits nothing: the machine scheduler moves no memory access across it, and with
+    `holds_arithmetic` nothing else either.
+    """
+
+    holds_arithmetic: bool = False
 
 
 @dataclass(frozen=True)

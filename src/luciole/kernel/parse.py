@@ -154,7 +154,10 @@ class KernelParser(ExpressionParser):
                     return Repeat(body, self.typed(DType.BOOL))
                 case "fence":
                     self.next()
-                    return Fence()
+                    holds_arithmetic = self.peek().text == "all"
+                    if holds_arithmetic:
+                        self.next()
+                    return Fence(holds_arithmetic)
                 case "write":
                     return self._write()
         return self._assignment()

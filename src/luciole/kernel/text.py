@@ -149,7 +149,7 @@ def stmt_text(stmt: Stmt, depth: int = 0) -> list[str]:
                 lines += [f"{indent}else", *body_text(stmt.otherwise, depth + 1)]
             return lines
         case Fence():
-            return [f"{indent}fence"]
+            return [f"{indent}fence all" if stmt.holds_arithmetic else f"{indent}fence"]
         case Comment():
             plain = stmt.text.isprintable() and not stmt.text.startswith((" ", '"')) and not stmt.text.endswith(" ")
             text = stmt.text if plain else quote(stmt.text)

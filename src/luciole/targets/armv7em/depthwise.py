@@ -435,7 +435,7 @@ def _finish(
     def store(i: int) -> None:
         k.write(place, i * plan.result_bytes, parameters.finished(sums[i], scaling).cast(DType.I8))
 
-    k.fence()
+    k.fence(holds_arithmetic=True)
     for i in range(len(sums) - 1):
         store(i)
     if has_last is None:

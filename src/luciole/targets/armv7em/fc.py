@@ -274,7 +274,7 @@ def _accumulate(
                 loaded = [k.define("w", k.read(weights, 4 * (words * chunk + i), DType.I32)) for i in pair]
                 if is_long:
                     # Loads that stay neighbors are one instruction; a few are better free to move.
-                    k.fence()
+                    k.fence(holds_arithmetic=True)
                 for i, word in zip(pair, loaded, strict=True):
                     if is_packed:
                         low = k.define("low", sxtb16(word))

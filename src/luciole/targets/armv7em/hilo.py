@@ -213,9 +213,11 @@ class PairParameters:
         """Requantize and store the results of a pair of channels (or of its even one), pixels `stride` bytes apart."""
         even, both = sums
         requantizer, doubling = self.sums.kernel_requantizer, 2 // scale_of(self.sums) - 1
-        k.fence()
+        # Without it the last products would be computed between these lines, and spilled for it.
+        k.fence(holds_arithmetic=True)
         for channel in range(channels):
-            k.fence()
+            if channel:
+                k.fence()
             if self.lean is None:
                 names, at = ("multiplier", "rounding", "right"), 8 + 12 * channel
                 words = [k.define(n, k.read(pointer, at + 4 * i, DType.I32)) for i, n in enumerate(names)]

@@ -208,9 +208,13 @@ def _lying(op: Operator) -> Conv2d:
 
 
 def _is_column(op: Conv2d) -> bool:
-    """Whether x, the window and the result have one column, and the result has several rows."""
-    result = op.result_types()[0].shape
-    return op.x.type.shape[2] == op.window.kernel[1] == result[2] == 1 < result[1] and op.pads[1] == op.pads[3] == 0
+    """Whether x, the window and the result have one column, and the window and the result have several rows.
+
+    Windows of one pixel are left to the recipe for them, which needs no strip of pixels in workspace.
+    """
+    kernel, result = op.window.kernel, op.result_types()[0].shape
+    has_one_column = op.x.type.shape[2] == kernel[1] == result[2] == 1 and op.pads[1] == op.pads[3] == 0
+    return has_one_column and min(kernel[0], result[1]) > 1
 
 
 def _exchanged(op: Conv2d) -> Conv2d:

@@ -70,7 +70,7 @@ def test_unknown_operators_are_listed_together(tmp_path: Path) -> None:
     tensors = [TensorSpec(name, (1, 4), "f32") for name in ("x", "a", "b/c", "d", "e", "f")]
     operators = [
         OperatorSpec("CUSTOM", ["x"], ["a"], custom_code="acme.Foo"),
-        OperatorSpec("ELU", ["a"], ["b/c"], options_table=None),
+        OperatorSpec("RFFT2D", ["a"], ["b/c"], options_table=None),
         OperatorSpec("CUSTOM", ["b/c"], ["d"], custom_code="acme.Foo"),
         OperatorSpec(300, ["d"], ["e"]),
         OperatorSpec("CUSTOM", ["e"], ["f"], custom_code="line\nbreak"),
@@ -78,7 +78,7 @@ def test_unknown_operators_are_listed_together(tmp_path: Path) -> None:
     data = write_model(ModelSpec([SubgraphSpec(tensors, operators, ["x"], ["f"])]))
     assert refusal(data, tmp_path) == (
         'error[unsupported-operator]: 4 operators have no import rule: CUSTOM:acme.Foo (2 nodes, first "a"), '
-        'ELU (1 node, "b/c"), BUILTIN_300 (1 node, "e"), CUSTOM:line\\nbreak (1 node, "f")\n'
+        'RFFT2D (1 node, "b/c"), BUILTIN_300 (1 node, "e"), CUSTOM:line\\nbreak (1 node, "f")\n'
         "  --> model.tflite\n"
         "  help: `luciole ops` lists the supported operators",
         2,

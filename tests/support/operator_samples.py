@@ -20,6 +20,7 @@ from luciole.ir.types import Array, DType
 from luciole.kernel.core import Kernel
 from luciole.lower.schedule import scheduled
 from luciole.ops.catalog import load_operators
+from luciole.ops.pool import AveragePool2d
 from luciole.targets.base import BoundKernel, build_kernel
 from support.random_kernels import equal_bits
 
@@ -38,9 +39,10 @@ class Sample:
 
     @property
     def is_float(self) -> bool:
-        """Whether floats are among operands or results."""
+        """Whether floats are among operands or results, or decide what integers cannot, as in one operator."""
         types = [value.type for value in self.op.operands] + list(self.op.result_types())
-        return any(type.dtype.is_real for type in types)
+        sums_floats = isinstance(self.op, AveragePool2d) and self.op.rounding == "onnx"
+        return any(type.dtype.is_real for type in types) or sums_floats
 
     @property
     def is_long(self) -> bool:

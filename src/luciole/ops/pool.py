@@ -190,7 +190,8 @@ class AveragePool2d(Pool):
     """y[n, oh, ow, c] = act(average over the taps inside x of x[n, oh*s - top + kh, ow*s - left + kw, c]).
 
     Taps outside x count neither in the sum nor in the number. int8: the average of the integers, rounded to nearest,
-    halves away from zero; with rounding `onnx` in another quantization, see `onnx_rounding.FloatAverage`.
+    halves away from zero; with rounding `onnx` in another quantization, see `onnx_rounding.FloatAverage`: where that
+    adds floats, cores without floating-point hardware call the routines of their compiler's runtime library.
     """
 
     rounding: Rounding = "tflite"

@@ -101,7 +101,8 @@ class PointwiseHiLo(KernelRecipe):
         groups = -(-pixels // TILE_PIXELS) if self.repeats_pixels else pixels / TILE_PIXELS
         pairs = in_channels // 2
         inner = 5 + 2 * TILE_PIXELS
-        per_pair_of_channels = pairs * inner + 3 * pairs // _unrolled(pairs, self.unroll) + 7 * 2 * TILE_PIXELS + 14
+        turns = pairs // _unrolled(pairs, self.unroll)
+        per_pair_of_channels = pairs * inner + (6.5 * turns if turns > 1 else 3) + 7 * 2 * TILE_PIXELS + 14
         per_pair_of_channels += self._parameters(op).extra_instructions
         instructions = groups * (channels // 2 * per_pair_of_channels + 4 * TILE_PIXELS * in_channels)
         return Cost(int(instructions), int(instructions * 1.2))

@@ -206,7 +206,7 @@ BAD = [
     (HEAD + "  quant r = affine(scale=0x1.0p+200, zero=0)", "a scale is not a positive number", 4, 9),
     (HEAD + "  frob", "expected a statement, found 'frob'", 4, 3),
     (HEAD + "  in %x: f32[2]", "%x is declared twice", 4, 6),
-    (HEAD + "  in %y: f16[2]", "unknown element type f16", 4, 10),
+    (HEAD + "  in %y: f12[2]", "unknown element type f12", 4, 10),
     (HEAD + "  in %y: index[2]", "unknown element type index", 4, 10),
     (HEAD + "  in %y: f32[-2]", "a size is negative", 4, 14),
     (HEAD + "  in %y: f32[2.0]", "expected a size, found a float", 4, 14),

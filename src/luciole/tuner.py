@@ -3,6 +3,9 @@
 Every recipe names the classes of layers that are tuned alike, layers that stand for them, and the values that its
 parameters may have. Of each class, the values that take the fewest cycles over its layers are kept, if they gain more
 than the noise of the estimate; the result is the same on every machine.
+
+LLVM's loop strength reduction is no parameter: it is on or off for a whole object. Off, the five benchmark models take
+from 1.4 % fewer instructions (ad_ae, Cortex-M4; ic_resnet8, Cortex-M3) to 5 % more (sww, Cortex-M4) with `speed`.
 """
 
 from __future__ import annotations

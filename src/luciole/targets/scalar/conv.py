@@ -8,11 +8,14 @@ row of output (a strip of it, where the whole would not fit the workspace) is co
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from luciole.graph.core import Operator, Views
+from luciole.graph.samples import Samples
 from luciole.ir.target import Target
 from luciole.ir.types import Array, DType
 from luciole.kernel.builder import LoopBuilder
@@ -54,7 +57,26 @@ class _Plan:
 
 @tiled("conv2d")
 class TiledConv(TiledRecipe):
-    """Convolution with any window, stride and padding, without dilation."""
+    """Convolution with any window, stride and padding, without dilation.
+
+    The tile that is estimated to be cheapest is so on Cortex-M0+, M3 and RV32 for all classes of layers that are tuned;
+    on Cortex-M4, whose long multiplications it does not price, others take 1 to 5 % fewer cycles.
+    """
+
+    parameter_space: ClassVar = {"tile": (0, 42, 24, 32, 23, 33, 14, 12, 44, 34, 43, 28)}
+
+    def shape_class(self, op: Operator) -> str:
+        assert isinstance(op, Conv2d)
+        (height, width), channels = op.window.kernel, op.x.type.shape[3]
+        some = "some" if channels < 16 else "16" if channels < 32 else "32 or more"
+        return f"{op.x.type.dtype.value} {height}x{width} stride {op.strides[1]}, {some} channels"
+
+    def tuning_layers(self, s: Samples) -> Iterator[Operator]:
+        for extent, stride in ((3, 1), (3, 2), (1, 1)):
+            for channels in (8, 16, 32, 64):
+                w = s.i8_weights(16, extent, extent, channels, scale=0.01)
+                x, pads = s.i8(1, 4, 24, channels, zero=-128), (extent // 2,) * 4
+                yield Conv2d(x, w, s.i32_bias(16), strides=(stride, stride), pads=pads, quant=s.quant(0.9, -128))
 
     def applies(self, op: Operator) -> str:
         assert isinstance(op, Conv2d)
@@ -144,7 +166,8 @@ class TiledConv(TiledRecipe):
             strip = strip // 12 * 12
         taps = np.arange(kernel_height * kernel_width * channels).reshape(kernel_height, kernel_width, channels)
         order = taps.transpose(1, 0, 2).reshape(-1)
-        rows = plan_rows(self.machine, op.sums(), order, stride * column_bytes, count if is_direct else strip)
+        windows = count if is_direct else strip
+        rows = plan_rows(self.machine, op.sums(), order, stride * column_bytes, windows, self.tile)
         return _Plan(rows, is_direct, runs, count, run_bytes, strip, (strip - 1) * stride + kernel_width, column_bytes)
 
 

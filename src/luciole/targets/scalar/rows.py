@@ -114,9 +114,9 @@ class Rows:
         )
 
 
-def plan_rows(machine: Machine, sums: WeightedSum, order: Array, step: int, count: int) -> Rows:
-    """The cheapest tile for runs of `count` windows that begin `step` bytes apart. `order` tells which weight of a
-    channel belongs to each element of a window.
+def plan_rows(machine: Machine, sums: WeightedSum, order: Array, step: int, count: int, tile: int = 0) -> Rows:
+    """The cheapest tile for runs of `count` windows that begin `step` bytes apart, or `tile` (see `TiledRecipe`) where
+    it is possible. `order` tells which weight of a channel belongs to each element of a window.
     """
     folded, length = replace(sums, folds_zero_point=True), len(order)
     tiles = []
@@ -127,7 +127,8 @@ def plan_rows(machine: Machine, sums: WeightedSum, order: Array, step: int, coun
         for channels in range(1, machine.sums // pixels + 1):
             if min(pixels, channels) <= 4:
                 tiles.append(Rows(machine, folded, length, step, pixels, min(channels, folded.channels), order))
-    return min(tiles, key=lambda rows: (rows.instructions(count), rows.pixels * rows.channels))
+    wanted = [rows for rows in tiles if 10 * rows.pixels + rows.channels == tile]
+    return min(wanted or tiles, key=lambda rows: (rows.instructions(count), rows.pixels * rows.channels))
 
 
 def emit_rows(k: LoopBuilder, rows: Rows, v: Views, windows: Expr, target: Expr, count: int) -> None:

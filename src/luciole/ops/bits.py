@@ -9,7 +9,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, onnx
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel.core import Constant, Expr, binary, select
@@ -181,6 +181,7 @@ def _import_bits(node: ForeignNode, g: GraphBuilder) -> Value:
     return g.add(kind(node.input(0), node.input(1), location=node.location), node.name)
 
 
+@tflite("LOGICAL_NOT")
 @onnx("Not", "BitwiseNot")
 def _import_not(node: ForeignNode, g: GraphBuilder) -> Value:
     return g.add(Not(node.input(0), location=node.location), node.name)

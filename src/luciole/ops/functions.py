@@ -13,7 +13,7 @@ import numpy as np
 
 from luciole.graph.builder import GraphBuilder
 from luciole.graph.core import Elementwise, Operator, Value, Views, operator
-from luciole.graph.foreign import ForeignNode, onnx
+from luciole.graph.foreign import ForeignNode, onnx, tflite
 from luciole.graph.samples import Samples
 from luciole.ir.types import Array, DType, TensorType
 from luciole.kernel import elementary, elementary_double, trigonometry
@@ -305,6 +305,7 @@ def _import_function(node: ForeignNode, g: GraphBuilder) -> Value:
     return g.add(_ONNX_KINDS[node.kind](node.input(0), location=node.location), node.name)
 
 
+@tflite("CEIL")
 @onnx("Ceil")
 def _import_ceil(node: ForeignNode, g: GraphBuilder) -> Value:
     """-floor(-x)."""

@@ -96,13 +96,6 @@ def _import_elu(node: ForeignNode, g: GraphBuilder) -> Value:
     return g.add(Select(g.add(Less(x, _constant(g, 0, x), location=location)), below, x, location=location), node.name)
 
 
-@tflite("CEIL")
-def _import_ceil(node: ForeignNode, g: GraphBuilder) -> Value:
-    """-floor(-x)."""
-    below = g.add(Floor(g.add(Neg(node.input(0), location=node.location)), location=node.location))
-    return g.add(Neg(below, location=node.location), node.name)
-
-
 @tflite("RSQRT")
 def _import_reciprocal_root(node: ForeignNode, g: GraphBuilder) -> Value:
     """1 / sqrt(x), of floats."""
@@ -196,11 +189,6 @@ def _import_order(node: ForeignNode, g: GraphBuilder) -> Value:
 def _import_logical(node: ForeignNode, g: GraphBuilder) -> Value:
     kind = And if node.kind == "LOGICAL_AND" else Or
     return g.add(kind(node.input(0), node.input(1), location=node.location), node.name)
-
-
-@tflite("LOGICAL_NOT")
-def _import_not(node: ForeignNode, g: GraphBuilder) -> Value:
-    return g.add(Not(node.input(0), location=node.location), node.name)
 
 
 @tflite("SELECT_V2")

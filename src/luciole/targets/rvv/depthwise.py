@@ -18,7 +18,7 @@ from luciole.kernel.vectors import ActiveLanes
 from luciole.ops.depthwise import DepthwiseConv2d
 from luciole.targets.base import Cost, KernelRecipe, kernel
 from luciole.targets.rvv.conv import weights_problem
-from luciole.targets.rvv.requantization import Block, FloatEnding, Scaling, blocks_of
+from luciole.targets.rvv.requantization import Block, FloatEnding, Scaling, blocks_of, each_block
 from luciole.targets.rvv.rows import RowPlan, emit_rows, row_overlap, row_plan, row_problem
 from luciole.targets.rvv.sums import packed_weights
 
@@ -159,14 +159,7 @@ def _channels(k: LoopBuilder, layer: _Layer, v: Views, source: Expr, target: Exp
     weights = k.define("weights", v.weights.address())
     parameters = k.define("parameters", v.channels.address(scaling.header_bytes))
     tile = _Tile(k, layer, k.define("inputs", source), k.define("out", target), weights, header, parameters, pixels)
-    whole = [block for block in layer.blocks if block.count == layer.blocks[0].lanes]
-    if len(whole) > 1:
-        with k.loop("block", len(whole)):
-            tile.block(whole[0])
-    elif whole:
-        tile.block(whole[0])
-    for block in layer.blocks[len(whole) :]:
-        tile.block(block)
+    each_block(k, layer.blocks, tile.block)
 
 
 @dataclass(frozen=True)

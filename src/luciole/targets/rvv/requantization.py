@@ -6,6 +6,7 @@ are biases, and multipliers and shifts, each a vector; one multiplier and shift 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +51,18 @@ def blocks_of(channels: int) -> tuple[Block, ...]:
         lanes = next(n for n in (SMALLEST_BLOCK, 2 * SMALLEST_BLOCK, LARGEST_BLOCK) if n >= rest)
         found.append(Block(whole, rest, lanes))
     return tuple(found)
+
+
+def each_block(k: LoopBuilder, blocks: Sequence[Block], emit: Callable[[Block], None]) -> None:
+    """`emit` for every block, in a loop for those of the first one's size; it moves its pointers behind the block."""
+    whole = [block for block in blocks if block.count == blocks[0].lanes]
+    if len(whole) > 1:
+        with k.loop("block", len(whole)):
+            emit(whole[0])
+    elif whole:
+        emit(whole[0])
+    for block in blocks[len(whole) :]:
+        emit(block)
 
 
 def requantization_problem(sums: WeightedSum) -> str:

@@ -20,7 +20,7 @@ from luciole.kernel.core import Constant, Expr, Operand, Splat
 from luciole.kernel.vectors import ActiveLanes
 from luciole.ops.common import constant_of
 from luciole.ops.weighted import WeightedSum
-from luciole.targets.rvv.requantization import Block, FloatEnding, Scaling, blocks_of
+from luciole.targets.rvv.requantization import Block, FloatEnding, Scaling, blocks_of, each_block
 
 #: Pixels side by side by the lanes of a block: their sums take 24 of the 32 vector registers.
 TILES = {8: 8, 16: 6, 32: 3}
@@ -158,14 +158,7 @@ def _tile(k: LoopBuilder, tiles: Tiles, v: Views, source: Expr, target: Expr, pi
     weights = k.define("weights", v.weights.address())
     parameters = k.define("parameters", v.channels.address(scaling.header_bytes))
     tile = _Tile(k, tiles, source, k.define("out", target), weights, header, parameters, pixels)
-    whole = [block for block in tiles.blocks if block.count == tiles.blocks[0].lanes]
-    if len(whole) > 1:
-        with k.loop("block", len(whole)):
-            tile.block(whole[0])
-    elif whole:
-        tile.block(whole[0])
-    for block in tiles.blocks[len(whole) :]:
-        tile.block(block)
+    each_block(k, tiles.blocks, tile.block)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import math
 
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
-from luciole.kernel.core import Bitcast, Constant, Expr, Operand, Unary, maximum, minimum, select
+from luciole.kernel.core import Bitcast, Constant, Expr, Intrinsic, Operand, Unary, maximum, minimum, select
 
 F32, I32 = DType.F32, DType.I32
 
@@ -187,17 +187,22 @@ def expm1(k: IntrinsicBuilder, x: Expr) -> Expr:
     return select(magnitude_of(x) <= _EXPM1_SMALL, small, exp(x) - 1.0)
 
 
-@define_intrinsic("log1p", F32, x=F32)
-def log1p(k: IntrinsicBuilder, x: Expr) -> Expr:
-    """log(1 + x) within 3 ulp, also where x is small; -infinity at -1, NaN below.
+def corrected_log1p(k: IntrinsicBuilder, x: Expr, log: Intrinsic, largest: float) -> Expr:
+    """log(1 + x) by the logarithm of an element type whose largest number is given.
 
     What 1 + x loses of x is known exactly, and is added as (x - (sum - 1)) / sum.
     """
     total = k.let("total", x + 1.0)
     logarithm = k.let("logarithm", log(total))
     corrected = k.let("corrected", logarithm + (x - (total - 1.0)) / total)
-    has_loss = k.let("has_loss", (total > 0.0) & (total <= _LARGEST))
+    has_loss = k.let("has_loss", (total > 0.0) & (total <= largest))
     return select(has_loss, corrected, logarithm)
+
+
+@define_intrinsic("log1p", F32, x=F32)
+def log1p(k: IntrinsicBuilder, x: Expr) -> Expr:
+    """log(1 + x) within 3 ulp, also where x is small; -infinity at -1, NaN below."""
+    return corrected_log1p(k, x, log, _LARGEST)
 
 
 @define_intrinsic("sinh", F32, x=F32)

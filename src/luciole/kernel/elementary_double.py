@@ -15,7 +15,7 @@ import math
 from luciole.ir.types import DType
 from luciole.kernel.builder import IntrinsicBuilder, define_intrinsic
 from luciole.kernel.core import Bitcast, Constant, Expr, maximum, minimum, select
-from luciole.kernel.elementary import magnitude_of, polynomial, with_sign_of
+from luciole.kernel.elementary import corrected_log1p, magnitude_of, polynomial, with_sign_of
 
 F64, I64 = DType.F64, DType.I64
 
@@ -112,15 +112,8 @@ def expm1(k: IntrinsicBuilder, x: Expr) -> Expr:
 
 @define_intrinsic("log1p_f64", F64, x=F64)
 def log1p(k: IntrinsicBuilder, x: Expr) -> Expr:
-    """log(1 + x) within 3 ulp, also where x is small; -infinity at -1, NaN below.
-
-    What 1 + x loses of x is known exactly, and is added as (x - (sum - 1)) / sum.
-    """
-    total = k.let("total", x + 1.0)
-    logarithm = k.let("logarithm", log(total))
-    corrected = k.let("corrected", logarithm + (x - (total - 1.0)) / total)
-    has_loss = k.let("has_loss", (total > 0.0) & (total <= _LARGEST))
-    return select(has_loss, corrected, logarithm)
+    """log(1 + x) within 3 ulp, also where x is small; -infinity at -1, NaN below."""
+    return corrected_log1p(k, x, log, _LARGEST)
 
 
 @define_intrinsic("tanh_f64", F64, x=F64)

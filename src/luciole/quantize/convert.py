@@ -22,7 +22,7 @@ from luciole.ops.resample import Resample, fixed_point_weights
 from luciole.quantize.bias import mean_of_sums
 from luciole.quantize.calibrate import Calibration, Sample, calibrate
 from luciole.quantize.equalize import equalize
-from luciole.quantize.functions import Function, find_functions
+from luciole.quantize.functions import Function, find_functions, tabulated_operators
 from luciole.quantize.groups import choose_quants
 from luciole.quantize.names import find_operators
 from luciole.quantize.observe import OBSERVERS, Range
@@ -67,8 +67,8 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
     kept = find_operators(graph, options.float_operators)
     check_quantizable(graph, kept)
     functions = find_functions(graph, kept)
-    inside = {op for root, function in functions.items() for op in function.operators if op is not root}
-    operators = tuple(op for op in _float_operators(graph) if op not in kept and op not in inside)
+    tabulated = tabulated_operators(functions)
+    operators = tuple(op for op in _float_operators(graph) if op not in kept and op not in tabulated)
     observe, scheme = OBSERVERS[options.observer], SCHEMES[options.scheme]
     ranges: dict[Value, Range] = {}
     for value in graph.values():
@@ -81,7 +81,7 @@ def convert(graph: Graph, calibration: Calibration, options: QuantizeOptions = Q
             ranges[value] = Range(float(value.data.min()), float(value.data.max()))
         else:
             ranges[value] = Range(0.0, 0.0)
-    quants = choose_quants(graph, tuple(op for op in operators if op not in functions), ranges, scheme)
+    quants = choose_quants(graph, operators, ranges, scheme)
     quantized = _Writer(graph, quants, kept, functions, calibration, options).write()
     quantized.graph.remarks.append(
         f"{METHOD}{options.describe()} over {calibration.samples} samples; {_float_words(graph, kept)}"
@@ -145,7 +145,7 @@ def check_quantizable(graph: Graph, kept: frozenset[Operator] = frozenset()) -> 
             quantized.location,
             help="it compiles as it is, without --quantize; quantize the float model that it was made of",
         )
-    tabulated = {op for function in find_functions(graph, kept).values() for op in function.operators}
+    tabulated = tabulated_operators(find_functions(graph, kept))
     if not any(map(_is_float, (*graph.inputs, *(value for _, value in graph.outputs)))):
         problems.add(
             "nothing-to-quantize",
@@ -211,9 +211,9 @@ class _Writer:
             type = value.type if is_kept or not _is_float(value) else self._int8_type(value)
             self._values[value] = self._graph.add_input(value.name, type)
         cut: set[Value] = set()
-        inside = {op for root, function in self._functions.items() for op in function.operators if op is not root}
+        tabulated = tabulated_operators(self._functions)
         for op in self._source.operators:
-            if op in inside:
+            if op in tabulated and op not in self._functions:
                 continue
             if self._is_done_by_saturation(op):
                 cut.add(op.operands[0])

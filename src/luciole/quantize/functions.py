@@ -5,7 +5,7 @@ h = x * clip(x + 3, 0, 6) / 6                      one table, of x; nothing betw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,11 @@ def find_functions(graph: Graph, kept: frozenset[Operator]) -> dict[Operator, Fu
         functions[root] = Function(x, operators)
         taken.update(operators)
     return functions
+
+
+def tabulated_operators(functions: Mapping[Operator, Function]) -> set[Operator]:
+    """All operators that tables stand for; the last one of each function gives the table's place and result."""
+    return {op for function in functions.values() for op in function.operators}
 
 
 def _dependencies(graph: Graph, kept: frozenset[Operator]) -> dict[Operator, Value]:

@@ -7,7 +7,7 @@ import numpy as np
 from luciole.graph.core import Graph, Operator, Value
 from luciole.ir.types import DType
 from luciole.ops.elementwise import Div, Mul
-from luciole.quantize.functions import find_functions
+from luciole.quantize.functions import find_functions, tabulated_operators
 
 
 def replace_divisions(graph: Graph, kept: frozenset[Operator]) -> int:
@@ -19,7 +19,7 @@ def replace_divisions(graph: Graph, kept: frozenset[Operator]) -> int:
 
     In int8 the inverse is a table of what %b is of, or a constant. Results differ by a rounding of float32.
     """
-    tabulated = {op for function in find_functions(graph, kept).values() for op in function.operators}
+    tabulated = tabulated_operators(find_functions(graph, kept))
     quotients = [
         op
         for op in graph.operators
